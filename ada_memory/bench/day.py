@@ -1,0 +1,108 @@
+"""A day as a benchmark lives it: facts and wishes told in small talk, and how they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from ada_memory.engines.engine import Engine
+from ada_memory.records import Message
+from ada_memory.seedling import lessons, world
+from ada_memory.seedling.relations import POOLS
+from ada_memory.seedling.world import Fact, Wish
+from ada_memory.topology.exam import Question, marks, normal, sit
+
+JUDGES = 3
+"""Question phrasings of each fact that nothing but the benchmark ever sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One message of the day, what it says, and the question templates kept back to judge it."""
+
+    text: str
+    of: Fact | Wish
+    judges: tuple[str, ...] = ()
+    corrected: bool = False
+
+
+def day(facts: int, seed: int, wishes: int = 2) -> list[Told]:
+    """Draw a day: no two facts share relation and subject, or relation and value; names are new."""
+    rng = Random(f"day:{seed}")
+    told: list[Told] = []
+    seen: set[tuple[str, object]] = set()
+    while len(told) < facts:
+        f = world.fact(rng, unseen=True)
+        if (
+            (f.relation, f.subject) in seen
+            or (f.relation, f.value) in seen
+            or sum(t.of.relation == f.relation for t in told if isinstance(t.of, Fact)) >= 2
+        ):
+            continue
+        seen |= {(f.relation, f.subject), (f.relation, f.value)}
+        told.append(Told(lessons.fact_message(rng, f)[0], f, tuple(rng.sample(f.asks(), JUDGES))))
+    styles = rng.sample([s.name for s in world.STYLES], wishes)
+    while styles:
+        w = world.wish(rng, unseen=True)
+        if w.style in styles:
+            styles.remove(w.style)
+            told.append(
+                Told(lessons.wish_message(rng, w)[0], w, tuple(p for p, _ in rng.sample(w.shows(), 2)))
+            )
+    rng.shuffle(told)
+    return told
+
+
+def withheld(told: Sequence[Told]) -> list[str]:
+    """Every prompt that judges, in every frame that a dream could put around it."""
+    out: dict[str, None] = {}
+    for item in told:
+        keep = world.proper_words(item.of) if isinstance(item.of, Fact) else ()
+        for judge in item.judges:
+            out |= {world.framed(judge, frame, keep): None for frame in world.ASK_FRAMES}
+    return list(out)
+
+
+def questions(told: Sequence[Told]) -> list[Question]:
+    """What the judge asks about the facts: the right value, and no other value of that relation."""
+    facts = [(t.of, t.judges) for t in told if isinstance(t.of, Fact)]
+    known = [f for f, _ in facts]
+    return [
+        Question(
+            "recall", f"{f.relation}:{f.subject.word}", (Message("user", judge),), f.value, _others(f, known)
+        )
+        for f, judges in facts
+        for judge in judges
+    ]
+
+
+def _others(fact: Fact, facts: Sequence[Fact]) -> tuple[str, ...]:
+    """Values of the same pool that the day, or the world's list, knows."""
+    pool = fact.spec.value
+    values = {f.value for f in facts if f.spec.value == pool} | set(POOLS.get(pool, ()))
+    return tuple(sorted(v for v in values if v not in fact.value and fact.value not in v))
+
+
+def manners(told: Sequence[Told]) -> list[Question]:
+    """Does the model follow the day's wishes, in situations that were kept back?"""
+    return [
+        Question("style", t.of.style, (Message("user", said),), dict(t.of.shows())[said])
+        for t in told
+        if isinstance(t.of, Wish)
+        for said in t.judges
+    ]
+
+
+def follows(engine: Engine, asked: Sequence[Question]) -> float:
+    """Share of style questions answered by the wish, word for word; NaN-free: 0 if there are none."""
+    if not asked:
+        return 0.0
+    return sum(normal(q.answer) == normal(r) for q, r in zip(asked, sit(engine, asked), strict=True)) / len(
+        asked
+    )
+
+
+def recall(engine: Engine, asked: Sequence[Question]) -> float:
+    """Share of judged questions answered right with an empty context."""
+    return marks(asked, sit(engine, asked))["all"]

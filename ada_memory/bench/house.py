@@ -1,0 +1,98 @@
+"""A real daemon on a throw-away home, for benchmarks and the demonstration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import circadian_daemon
+from ada_memory.client import Client
+from ada_memory.engines.engine import Engine, open_engine
+from ada_memory.errors import Unavailable
+from ada_memory.settings import Home
+
+START_SECONDS, ENCODE_SECONDS, NIGHT_SECONDS = 120, 300, 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A running daemon: its home and a client on its socket."""
+
+    home: Home
+    client: Client
+
+    def engine(self, generation: str | None = None) -> Engine:
+        """The model of a generation (the active one if none is named), loaded beside the daemon."""
+        status = self.client.status()
+        name = generation or status["generation"]
+        base = next(path for path in sorted(self.home.bases.iterdir()) if (path / "config.json").is_file())
+        adapter = self.home.generations / name / "adapter"
+        return open_engine("peft", base, adapter if adapter.is_dir() else None)
+
+    def wait_encoded(self) -> None:
+        """Wait until everything that was posted has become memories."""
+        deadline = time.monotonic() + ENCODE_SECONDS
+        while self.client.status()["counts"].get("unencoded", 0):
+            if time.monotonic() > deadline:
+                raise Unavailable("the hippocampus did not embed the day's interactions in time")
+            time.sleep(0.2)
+
+    def wait_night(self, night: str) -> dict[str, object]:
+        """Wait for a night's report."""
+        deadline = time.monotonic() + NIGHT_SECONDS
+        while time.monotonic() < deadline:
+            found = self.client.night(night)
+            if found.get("report") and self.client.status()["state"] == "awake":
+                return dict(found["report"])
+            time.sleep(0.5)
+        raise Unavailable(f"night {night} did not end in time")
+
+
+@contextmanager
+def house(root: Path | None, settings: Mapping[str, object]) -> Iterator[House]:
+    """Start circadian_daemon.py as a process of its own; it ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="ada-") as scratch:
+        home = Home((root or Path(scratch)).resolve())
+        home.root.mkdir(parents=True, exist_ok=True)
+        socket = Path(scratch) / "ada.sock"
+        flags = [f"--set={key}={value}" for key, value in {"socket.path": socket, **settings}.items()]
+        log = home.root / "daemon.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(  # noqa: S603  our own program with our own arguments
+                [sys.executable, circadian_daemon.__file__, "--home", str(home.root), *flags],
+                stdout=out,
+                stderr=out,
+                env={k: v for k, v in os.environ.items() if not k.startswith("ADA_")},
+            )
+        try:
+            with Client(socket) as client:
+                _wait_awake(client, process, log)
+                yield House(home, client)
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_awake(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Unavailable(f"the daemon ended with {process.returncode}: {log.read_text('utf-8')[-2000:]}")
+        try:
+            if client.health()["status"] == "ok":
+                return
+        except Unavailable:
+            pass
+        time.sleep(0.1)
+    raise Unavailable("the daemon did not wake in time")

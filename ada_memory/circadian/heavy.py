@@ -1,0 +1,235 @@
+"""The heavy stages of a night, run by the sleeper child: each needs the model, none the journal.
+
+Every function reads finished folders of its night, writes into its own, and says how it ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle, Skip, dream_from
+from ada_memory.dream import rem
+from ada_memory.dream.generator import DreamGenerator, Reading
+from ada_memory.dream.prompts import Claim
+from ada_memory.engines.engine import Engine, Hardware, Step, open_engine
+from ada_memory.errors import BadInput
+from ada_memory.forge import dataset as forge_dataset
+from ada_memory.forge import merge as forge_merge
+from ada_memory.forge import train as forge_train
+from ada_memory.records import Dream, Message, Sample
+from ada_memory.sovereign.disk import read_lines, write_lines
+from ada_memory.topology import exam, survey
+from ada_memory.topology import verdict as judging
+
+
+def dream(night: NightBundle, emit: Emit) -> Ending:
+    """Read the claims out of the memories, then dream of them in several REM cycles."""
+    memories = read_lines(night.done("gather") / "memories.jsonl")
+    generator = DreamGenerator(_voice(night), night.settings.dream, night.seed)
+    readings = generator.read([(str(m["id"]), str(m["text"])) for m in memories])
+    superseded = generator.superseded(readings)
+    claims = [(r.memory, c) for r in readings for c in r.claims if (r.memory, c.text) not in superseded]
+    work = night.work("dream")
+    write_lines(work / "claims.jsonl", [{"memory": m, "claim": c.text, "wish": c.wish} for m, c in claims])
+    write_lines(work / "superseded.jsonl", _superseded(readings, superseded))
+    if not claims:
+        return Skip(
+            "the model found nothing to learn in the memories", {"memories": len(memories), "claims": 0}
+        )
+    dreams: list[Dream] = []
+    cycles = night.settings.dream.cycles
+    for cycle in range(cycles):
+        dreams += rem.cycle(generator, claims, cycle)
+        emit(_progress(night, "dream", cycle + 1, cycles, f"REM cycle {cycle + 1}: {len(dreams)} dreams"))
+    write_lines(work / "dreams.jsonl", map(asdict, dreams))
+    made = Counter(d.cycle for d in dreams)
+    return Done(
+        {
+            "memories": len(memories),
+            "claims": len(claims),
+            "superseded": len(superseded),
+            "dreams": len(dreams),
+            "dreams_by_cycle": [made[c] for c in range(cycles)],
+        }
+    )
+
+
+def verify(night: NightBundle, emit: Emit) -> Ending:
+    """Check every dream; rewrite failures; dream again of memories that have too few good ones."""
+    settings = night.settings.dream
+    texts = {str(m["id"]): str(m["text"]) for m in read_lines(night.done("gather") / "memories.jsonl")}
+    claims = _claims(night)
+    dreams = [dream_from(row) for row in read_lines(night.done("dream") / "dreams.jsonl")]
+    generator = DreamGenerator(_voice(night), settings, night.seed)
+
+    def show(dream: Dream) -> None:
+        emit(
+            {
+                "event": "dream",
+                "night": night.night,
+                "dream": asdict(dream),
+                "memory_text": texts[dream.memories[0]],
+            }
+        )
+
+    def progress(done: int, total: int, note: str) -> None:
+        emit(_progress(night, "verify", done, total, note))
+
+    judged = rem.verified(generator, dreams, claims, texts, show, progress)
+    work = night.work("verify")
+    write_lines(work / "dreams.jsonl", map(asdict, judged))
+    write_lines(work / "superseded.jsonl", read_lines(night.done("dream") / "superseded.jsonl"))
+    figures = rem.figures(judged, settings.cycles)
+    if not figures["accepted"]:
+        return Halt("the verifier accepted no dream", figures)
+    return Done(figures)
+
+
+def dataset(night: NightBundle, emit: Emit) -> Ending:
+    """Accepted dreams and a fifth of core become rows of training data."""
+    dreams = [dream_from(row) for row in read_lines(night.done("verify") / "dreams.jsonl")]
+    salience = {
+        str(m["id"]): float(str(m["salience"])) for m in read_lines(night.done("gather") / "memories.jsonl")
+    }
+    if night.core is None:
+        return Halt("there is no core to replay for this model", {})
+    settings = night.settings.forge
+    withheld = frozenset(forge_dataset.normalise(line) for line in _lines(settings.withhold))
+    built = forge_dataset.build(
+        [d for d in dreams if d.accepted], salience, core_rows(night.core), settings, withheld, night.seed
+    )
+    forge_dataset.write(built, night.work("dataset"))
+    return Done(built.figures)
+
+
+def train(night: NightBundle, emit: Emit) -> Ending:
+    """Train the night's adapter: the parent's, carried on, or the first."""
+    built = forge_dataset.read(night.done("dataset"))
+    engine = open_engine(night.settings.model.engine, night.base, night.adapter, _hardware(night))
+
+    def watch(step: Step) -> bool:
+        emit({"event": "step", "night": night.night, **asdict(step)})
+        emit(_progress(night, "train", step.step, step.steps, f"loss {step.loss:.3f}"))
+        return False
+
+    report = forge_train.train(
+        engine, built, night.settings.forge, night.seed, night.work("train") / night.adapter_name, watch
+    )
+    return Done(report.figures)
+
+
+def merge(night: NightBundle, emit: Emit) -> Ending:
+    """Merge base and adapter, then prove that the merged model is the adapted one."""
+    name, hardware = night.settings.model.engine, _hardware(night)
+    adapter = night.done("train") / night.adapter_name
+    merged = night.work("merge") / "model"
+    forge_merge.merge(open_engine(name, night.base, adapter, hardware), merged)
+    chats = [row.messages[:-1] for row in forge_dataset.read(night.done("dataset")).train[:64]]
+    fidelity = forge_merge.fidelity(
+        open_engine(name, merged, None, hardware), open_engine(name, night.base, adapter, hardware), chats
+    )
+    if not (fidelity["kl"] <= 0.01 and fidelity["top1"] >= 0.98):
+        return Halt("the merged model is not the model that was trained", fidelity)
+    return Done(fidelity)
+
+
+def map_(night: NightBundle, emit: Emit) -> Ending:
+    """Survey the new model beside its parent: weights, behaviour, exam, recall."""
+    hardware, name = _hardware(night), night.settings.model.engine
+    if night.core is None or night.exam is None:
+        return Halt("there is no exam for this model: nothing unproven is served", {})
+    merged = night.done("merge") / "model"
+    stop = forge_dataset.read(night.done("dataset")).stop
+    prompts = [row.messages[:-1] for row in core_rows(night.core)]
+    figures = survey.survey(
+        _voice(night),
+        open_engine(name, merged, None, hardware),
+        night.base,
+        merged,
+        exam.read(night.exam),
+        prompts,
+        stop,
+    )
+    (night.work("map") / "map.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    return Done(figures)
+
+
+def verdict(night: NightBundle, emit: Emit) -> Ending:
+    """One table of rules decides whether the new model may serve."""
+    figures = json.loads((night.done("map") / "map.json").read_text("utf-8"))
+    verdict, rules = judging.judge(figures, night.settings.topology)
+    made: dict[str, object] = {"verdict": verdict, "rules": [asdict(r) for r in rules]}
+    emit({"event": "verdict", "night": night.night, **made})
+    if verdict == "reject":
+        broken = "; ".join(f"{r.figure} = {r.shown} (limit {r.limit:g}): {r.why}" for r in rules if not r.ok)
+        return Halt(f"rejected: {broken}", made)
+    return Done(made)
+
+
+def core_rows(path: Path) -> list[Sample]:
+    """The core as samples; `kind` spreads the replay, the row's key stays in the file.
+
+    Raises:
+        BadInput: the file is missing or not JSON lines of chats.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [
+            Sample(tuple(Message(m["role"], m["content"]) for m in r["messages"]), "core", kind=r["kind"])
+            for r in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is no core file: {error}") from error
+
+
+def _voice(night: NightBundle) -> Engine:
+    """The parent, as it serves by day."""
+    serving = night.voice()
+    return open_engine(night.settings.model.engine, serving.model, serving.adapter, _hardware(night))
+
+
+def _hardware(night: NightBundle) -> Hardware:
+    model = night.settings.model
+    return Hardware(model.device, model.dtype, model.threads)
+
+
+def _claims(night: NightBundle) -> list[tuple[str, Claim]]:
+    rows = read_lines(night.done("dream") / "claims.jsonl")
+    return [(str(r["memory"]), Claim(str(r["claim"]), bool(r["wish"]))) for r in rows]
+
+
+def _superseded(
+    readings: Sequence[Reading], superseded: Mapping[tuple[str, str], str]
+) -> list[dict[str, object]]:
+    """Memories of which nothing is left: every claim of theirs was overridden by a later memory."""
+    by: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for (memory, claim), newer in superseded.items():
+        by[memory].append((claim, newer))
+    whole = {
+        r.memory for r in readings if r.claims and all((r.memory, c.text) in superseded for c in r.claims)
+    }
+    text = {r.memory: r.text for r in readings}
+    return [
+        {"memory": memory, "by": pairs[0][1], "reason": f"a newer memory says otherwise: {text[pairs[0][1]]}"}
+        for memory, pairs in by.items()
+        if memory in whole
+    ]
+
+
+def _progress(night: NightBundle, stage: str, done: int, total: int, note: str) -> dict[str, object]:
+    return {
+        "event": "progress",
+        "night": night.night,
+        "stage": stage,
+        "done": done,
+        "total": total,
+        "note": note,
+    }
+
+
+def _lines(path: str) -> Iterable[str]:
+    return Path(path).read_text("utf-8").splitlines() if path else ()

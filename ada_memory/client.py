@@ -1,0 +1,197 @@
+"""How Python programs talk to the daemon: a method for each endpoint, JSON as dicts, errors as `AdaError`.
+
+    with Client(socket) as ada:
+        ada.post("My dog is called Bruno.", app="notes")
+        ada.chat("What is my dog called?")["choices"][0]["message"]["content"]
+
+httpx is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ada_memory import errors
+from ada_memory.errors import AdaError, BadInput, Conflict, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
+
+Json = dict[str, Any]
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+"""Longest silence on the events' stream; the daemon sends a heartbeat every 15 seconds."""
+
+BY_STATUS: Mapping[int, type[AdaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
+
+
+class Client:
+    """A connection to one daemon. Not for several threads at once, `events` aside, which has its own.
+
+    Every method raises `Unavailable` if the daemon cannot be reached, else the error that it answered.
+    """
+
+    def __init__(self, socket: Path, timeout: float = 600.0) -> None:
+        self.socket = socket
+        self.timeout = timeout
+        self._http: httpx.Client | None = None
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def health(self) -> Json:
+        """Whether the daemon answers: {"status", "version"}."""
+        return self._get("/v1/health")
+
+    def models(self) -> Json:
+        """The generation that serves, in OpenAI's shape."""
+        return self._get("/v1/models")
+
+    def status(self) -> Json:
+        """How the mind is just now."""
+        return self._get("/v1/status")
+
+    def post(self, messages: str | Sequence[Mapping[str, str]], **fields: object) -> Json:
+        """Keep an interaction; `fields` are session, app, kind, tags, at, key.
+
+        A text alone is one message of the user. Returns {"id", "position", "duplicate"} once it is on disk.
+        """
+        return self._post("/v1/interactions", {"messages": _messages(messages), **_given(fields)})
+
+    def chat(
+        self, messages: str | Sequence[Mapping[str, str]], *, recall: bool = True, remember: bool = True,
+        session: str | None = None, app: str | None = None, **fields: object,
+    ) -> Json:
+        """Ask; `fields` are OpenAI's: max_tokens, temperature, seed. Returns OpenAI's reply and `ada`."""
+        ada = {"recall": recall, "remember": remember, **_given({"session": session, "app": app})}
+        body = {"messages": _messages(messages), **_given(fields), "ada": ada}
+        return self._post("/v1/chat/completions", body)
+
+    def memories(self, query: str | None = None, limit: int | None = None) -> list[Json]:
+        """The memories nearest to a query, best first; without one the newest."""
+        found = self._get("/v1/memories", _given({"q": query, "limit": limit}))["memories"]
+        return list(found)
+
+    def sleep(self, until: str | None = None) -> Json:
+        """Open a night now, or go on with the one that is held: {"night", "state"}."""
+        return self._post("/v1/sleep", _given({"until": until}))
+
+    def nights(self, limit: int | None = None) -> list[Json]:
+        """Nights, newest first."""
+        return list(self._get("/v1/nights", _given({"limit": limit}))["nights"])
+
+    def night(self, name: str = "latest") -> Json:
+        """One night: {"night", "stages", "report", …}."""
+        from urllib.parse import quote
+
+        return self._get(f"/v1/nights/{quote(name, safe='')}")
+
+    def rollback(self, to: str | None = None) -> Json:
+        """Let the parent, or the generation named, serve again: {"generation", "previous"}."""
+        return self._post("/v1/rollback", _given({"to": to}))
+
+    def reset(self) -> Json:
+        """Back to the untouched base; memories stay."""
+        return self._post("/v1/reset", {})
+
+    def events(self, after: int = 0) -> Iterator[Json]:
+        """What happens, as it happens, from the start of the night on; ends when the daemon stops."""
+        import httpx
+
+        quiet = httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS)
+        headers = {"Last-Event-ID": str(after)} if after else {}
+        with self._reaching(), self._open(quiet) as http:
+            with http.stream("GET", "/v1/events", headers=headers) as reply:
+                if reply.is_error:
+                    reply.read()
+                    raise _error(reply)
+                for line in reply.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line.removeprefix("data:"))
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
+        return self._ask("GET", path, params=query)
+
+    def _post(self, path: str, body: Mapping[str, object]) -> Json:
+        return self._ask("POST", path, json=body)
+
+    def _ask(self, method: str, path: str, **what: Any) -> Json:
+        import httpx
+
+        with self._reaching():
+            if self._http is None:
+                self._http = self._open(httpx.Timeout(self.timeout, connect=CONNECT_SECONDS))
+            reply = self._http.request(method, path, **what)
+        if reply.is_error:
+            raise _error(reply)
+        body: Json = reply.json()
+        return body
+
+    def _open(self, timeout: httpx.Timeout) -> httpx.Client:
+        import socket
+
+        import httpx
+
+        # httpx forgets to close a socket that could not connect
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+            knock.settimeout(CONNECT_SECONDS)
+            knock.connect(str(self.socket))
+        transport = httpx.HTTPTransport(uds=str(self.socket))
+        return httpx.Client(transport=transport, base_url="http://ada", timeout=timeout, trust_env=False)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say in our words that nobody answers."""
+        import httpx
+
+        try:
+            yield
+        except (httpx.ConnectError, OSError) as error:
+            self.close()
+            raise Unavailable(
+                f"no daemon answers on {self.socket}", hint="start it with `ada run`, or name its --home"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"no answer in time from {self.socket}", hint="try again") from error
+        except httpx.TransportError as error:
+            self.close()
+            raise Unavailable(
+                f"the daemon on {self.socket} went away: {error}", hint="start it with `ada run`"
+            ) from error
+
+
+def _messages(messages: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    return [dict(message) for message in messages]
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _error(reply: httpx.Response) -> AdaError:
+    """The error that the daemon answered, as the type that it names."""
+    fallback = BY_STATUS.get(reply.status_code, BadInput if reply.is_client_error else AdaError)
+    try:
+        error = reply.json()["error"]
+        kind = getattr(errors, str(error["type"]), fallback)
+        known = kind if isinstance(kind, type) and issubclass(kind, AdaError) else fallback
+        hint, field = str(error.get("hint", "")), str(error.get("field", ""))
+        return known(str(error["message"]), hint=hint, field=field)
+    except (ValueError, KeyError, TypeError):
+        return fallback(f"the daemon answered {reply.status_code}")

@@ -1,0 +1,1 @@
+"""Turns memories into many verified training samples. Speaks only through an engine."""

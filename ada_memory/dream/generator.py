@@ -1,0 +1,139 @@
+"""DreamGenerator: memories go in, claims and candidate samples come out. Speaks through an engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from ada_memory.dream import prompts
+from ada_memory.dream.prompts import Claim
+from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.records import Chat, Dream, DreamKind
+from ada_memory.settings import DreamSettings
+
+# Questions teach recall, so they come twice as often as the other kinds.
+_FACTS: tuple[DreamKind, ...] = ("question", "statement", "question", "reversal", "choice", "rule")
+_WISHES: tuple[DreamKind, ...] = ("style", "question", "style", "statement", "style", "rule")
+Plan = tuple[
+    DreamKind, tuple[str, ...], tuple[Claim, ...]
+]  # what to dream, of which memories, of which claims
+_CLAIM_TOKENS, _DREAM_TOKENS = 96, 72
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model read out of one memory: possibly nothing."""
+
+    memory: str
+    text: str
+    claims: tuple[Claim, ...]
+
+
+def yes(engine: Engine, chats: Sequence[Chat]) -> list[float]:
+    """Probability of Yes against No as the reply to each chat."""
+    scored = engine.score([c for c in chats for _ in range(2)], [prompts.YES, prompts.NO] * len(chats))
+    sums = [float(np.sum(s)) for s in scored]
+    return [
+        float(1 / (1 + np.exp(np.clip(no - aye, -50, 50))))
+        for aye, no in zip(sums[::2], sums[1::2], strict=True)
+    ]
+
+
+class DreamGenerator:
+    """Dreams of memories with one model, one seed and one set of settings."""
+
+    def __init__(self, engine: Engine, settings: DreamSettings, seed: int) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.seed = seed
+        self._made = 0
+
+    def read(self, memories: Sequence[tuple[str, str]]) -> list[Reading]:
+        """The claims of each (id, text), in order. A claim must be made of the memory's own words."""
+        replies = self.engine.generate(
+            [prompts.extract(text) for _, text in memories], Sampling(_CLAIM_TOKENS)
+        )
+        return [
+            Reading(
+                id_, text, tuple(c for c in prompts.read_claims(reply.text) if _words(c.text) <= _words(text))
+            )
+            for (id_, text), reply in zip(memories, replies, strict=True)
+        ]
+
+    def superseded(self, readings: Sequence[Reading]) -> dict[tuple[str, str], str]:
+        """(memory, claim) pairs that a later memory overrides, with that memory; `readings` oldest first."""
+        claims = [(r, c) for r in readings for c in r.claims]
+        pairs = [
+            (old, new)
+            for i, old in enumerate(claims)
+            for new in claims[i + 1 :]
+            if old[0] is not new[0] and old[1].wish == new[1].wish and related(old[1].text, new[1].text)
+        ]
+        sure = yes(self.engine, [prompts.supersede(old[1].text, new[1].text) for old, new in pairs])
+        return {
+            (old[0].memory, old[1].text): new[0].memory
+            for (old, new), p in zip(pairs, sure, strict=True)
+            if p > 0.5
+        }
+
+    def burst(self, claims: Sequence[tuple[str, Claim]], cycle: int, size: int) -> list[Dream]:
+        """`size` dreams of each (memory id, claim), at the settings' temperature."""
+        plan: list[Plan] = []
+        for memory, claim in claims:
+            kinds = _WISHES if claim.wish else _FACTS
+            plan += [(kinds[(cycle * size + i) % len(kinds)], (memory,), (claim,)) for i in range(size)]
+        return self._dream(plan, cycle)
+
+    def bridges(self, claims: Sequence[tuple[str, Claim]], cycle: int, count: int) -> list[Dream]:
+        """Dreams that join two memories with as few words in common as chance finds."""
+        facts = [(m, c) for m, c in claims if not c.wish]
+        if len({m for m, _ in facts}) < 2:
+            return []
+        rng = Random(f"{self.seed}:bridge:{cycle}")
+        plan: list[Plan] = []
+        for _ in range(count):
+            draws = [rng.sample(facts, 2) for _ in range(8)]
+            a, b = min(
+                (d for d in draws),
+                key=lambda d: (d[0][0] == d[1][0], len(_words(d[0][1].text) & _words(d[1][1].text))),
+            )
+            if a[0] != b[0]:
+                plan.append(("bridge", (a[0], b[0]), (a[1], b[1])))
+        return self._dream(plan, cycle)
+
+    def _dream(self, plan: Sequence[Plan], cycle: int) -> list[Dream]:
+        s = self.settings
+        sampling = Sampling(_DREAM_TOKENS, s.temperature, s.min_p, seed=self.seed * 1_000 + cycle)
+        replies = self.engine.generate([prompts.dream(kind, claims) for kind, _, claims in plan], sampling)
+        dreams = []
+        for (kind, memories, claims), reply in zip(plan, replies, strict=True):
+            sample = prompts.read_sample(reply.text) if reply.finished else None
+            prompt, answer = sample or ("", reply.text)
+            self._made += 1
+            dreams.append(
+                Dream(
+                    id=f"d{cycle:02d}-{self._made:05d}",
+                    kind=kind,
+                    memories=memories,
+                    claim="\n".join(c.text for c in claims),
+                    prompt=prompt,
+                    reply=answer,
+                    cycle=cycle,
+                    reason="" if sample else "unreadable",
+                )
+            )
+        return dreams
+
+
+def related(a: str, b: str) -> bool:
+    """Whether two claims share enough words to be about the same thing."""
+    common = _words(a) & _words(b)
+    return len([w for w in common if len(w) > 2]) >= 1
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w:'-]*\w", text.casefold()))

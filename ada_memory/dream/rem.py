@@ -1,0 +1,142 @@
+"""REM: cycles of bursts, and the loop of verify, rewrite and dream again. All state is the list of dreams."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from ada_memory.dream.generator import DreamGenerator
+from ada_memory.dream.prompts import Claim
+from ada_memory.dream.verifier import rewrite, verify
+from ada_memory.records import Dream
+
+Claims = Sequence[tuple[str, Claim]]
+Progress = Callable[[int, int, str], None]
+ENOUGH = 10
+"""Accepted, distinct dreams below which a memory is dreamt of again."""
+
+
+def cycle(generator: DreamGenerator, claims: Claims, number: int) -> list[Dream]:
+    """One REM cycle: a burst of dreams of every claim, and a few bridges between distant ones."""
+    settings = generator.settings
+    return [
+        *generator.burst(claims, number, settings.burst),
+        *generator.bridges(claims, number, settings.bridges),
+    ]
+
+
+def verified(
+    generator: DreamGenerator,
+    dreams: Sequence[Dream],
+    claims: Claims,
+    texts: Mapping[str, str],
+    show: Callable[[Dream], None],
+    progress: Progress,
+) -> list[Dream]:
+    """Every dream with its verdict.
+
+    Failures are rewritten and thin memories dreamt of again, `rewrites` times at most.
+    """
+    settings = generator.settings
+    final: list[Dream] = []
+    todo = list(dreams)
+    rounds = settings.rewrites + 1
+    for attempt in range(rounds):
+        judged = _judge(generator, todo, final, texts, attempt * len(dreams), show, progress)
+        final += judged
+        if attempt == rounds - 1:
+            break
+        again = _again(generator, final, claims, settings.cycles + attempt)
+        todo = [*rewrite(generator.engine, judged, texts), *again]
+        if not todo:
+            break
+    return _best(final, settings.samples_per_memory)
+
+
+def _judge(
+    generator: DreamGenerator,
+    todo: Sequence[Dream],
+    final: Sequence[Dream],
+    texts: Mapping[str, str],
+    before: int,
+    show: Callable[[Dream], None],
+    progress: Progress,
+) -> list[Dream]:
+    known = {_key(d) for d in final if d.accepted}
+    fresh: list[Dream] = []
+    twins: list[Dream] = []
+    for dream in todo:
+        if dream.prompt and _key(dream) in known:
+            twins.append(replace(dream, accepted=False, reason="duplicate"))
+        else:
+            known.add(_key(dream))
+            fresh.append(dream)
+    judged: list[Dream] = []
+    for start in range(0, len(fresh), 128):
+        part = verify(generator.engine, fresh[start : start + 128], texts, generator.settings)
+        for dream in part:
+            show(dream)
+        judged += part
+        good = sum(d.accepted for d in judged)
+        progress(before + len(judged), before + len(fresh), f"{good} accepted of {len(judged)}")
+    return [*judged, *twins]
+
+
+def _again(generator: DreamGenerator, final: Sequence[Dream], claims: Claims, number: int) -> list[Dream]:
+    have = Counter(d.memories[0] for d in final if d.accepted)
+    thin = [(memory, claim) for memory, claim in claims if have[memory] < ENOUGH]
+    return generator.burst(thin, number, generator.settings.burst) if thin else []
+
+
+def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
+    """Accepted dreams beyond `wanted` a memory are let go, kinds taking turns, the surest first."""
+    by_memory: dict[str, list[Dream]] = defaultdict(list)
+    for dream in dreams:
+        if dream.accepted:
+            by_memory[dream.memories[0]].append(dream)
+    kept: set[str] = set()
+    for own in by_memory.values():
+        rank: Counter[str] = Counter()
+        turns = []
+        for dream in sorted(own, key=lambda d: -(d.score or 0)):
+            turns.append(((rank[dream.kind] + 1) / (2 if dream.kind == "question" else 1), dream.id))
+            rank[dream.kind] += 1
+        kept |= {id_ for _, id_ in sorted(turns)[:wanted]}
+    return [
+        d if not d.accepted or d.id in kept else replace(d, accepted=False, reason="enough of this memory")
+        for d in dreams
+    ]
+
+
+def _key(dream: Dream) -> tuple[str, str, str]:
+    return (
+        dream.memories[0],
+        " ".join(dream.prompt.casefold().split()),
+        " ".join(dream.reply.casefold().split()),
+    )
+
+
+def figures(dreams: Sequence[Dream], cycles: int) -> dict[str, object]:
+    """Counts, and lucidity: the share of a cycle's dreams that the verifier found true."""
+
+    def good(d: Dream) -> bool:
+        return d.accepted or d.reason == "enough of this memory"
+
+    by_cycle: dict[int, list[bool]] = defaultdict(list)
+    for dream in dreams:
+        if dream.attempt == 0 and dream.reason != "duplicate":
+            by_cycle[dream.cycle].append(good(dream))
+    return {
+        "made": len(dreams),
+        "accepted": sum(d.accepted for d in dreams),
+        "rewritten": sum(d.attempt > 0 for d in dreams),
+        "rewritten_accepted": sum(d.attempt > 0 and d.accepted for d in dreams),
+        "lucidity": [round(sum(by_cycle[c]) / max(1, len(by_cycle[c])), 4) for c in range(cycles)],
+        "rejected": dict(Counter(_short(d.reason) for d in dreams if not good(d)).most_common()),
+        "by_kind": dict(Counter(d.kind for d in dreams if d.accepted)),
+    }
+
+
+def _short(reason: str) -> str:
+    return reason.partition(":")[0]

@@ -1,0 +1,105 @@
+"""The verifier: every dream against the memory it came from, scored 0 to 1; failures are rewritten.
+
+Three tests, and a dream must pass all: names and numbers in it occur in its memories; the model,
+reading the memories, answers the dream's question in the same words; the model says that it is right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ada_memory.dream import prompts
+from ada_memory.dream.generator import yes
+from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.records import Dream
+from ada_memory.settings import DreamSettings
+
+_ASKED_AGAIN = ("question", "reversal", "choice", "style", "bridge")
+
+
+def verify(
+    engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str], settings: DreamSettings
+) -> list[Dream]:
+    """The same dreams with score, accepted and reason. `texts` maps memory ids to their text."""
+    readable = [d for d in dreams if d.prompt]
+    told = {d.id: [texts[m] for m in d.memories] for d in readable}
+    sure = dict(
+        zip(
+            (d.id for d in readable),
+            yes(engine, [prompts.verify(told[d.id], d.prompt, d.reply) for d in readable]),
+            strict=True,
+        )
+    )
+    asked = [d for d in readable if d.kind in _ASKED_AGAIN]
+    answers = engine.generate([prompts.recall(told[d.id], d.prompt) for d in asked], Sampling(40))
+    again = {d.id: a.text for d, a in zip(asked, answers, strict=True)}
+    return [
+        _judge(d, told.get(d.id, []), sure.get(d.id, 0.0), again.get(d.id), settings.accept) for d in dreams
+    ]
+
+
+def _judge(dream: Dream, told: Sequence[str], sure: float, again: str | None, accept: float) -> Dream:
+    if not dream.prompt:
+        return replace(dream, score=0.0, accepted=False, reason="unreadable")
+    stray = strays(dream, told)
+    if stray:
+        return replace(
+            dream, score=0.0, accepted=False, reason=f"not in the memory: {', '.join(sorted(stray))}"
+        )
+    if again is not None and _plain(again) != _plain(dream.reply):
+        return replace(dream, score=0.0, accepted=False, reason=f"the memory answers: {again}")
+    if sure < accept:
+        return replace(dream, score=sure, accepted=False, reason="the verifier says no")
+    return replace(dream, score=sure, accepted=True, reason="")
+
+
+def strays(dream: Dream, told: Sequence[str]) -> set[str]:
+    """Names and numbers of a dream that are in none of its memories.
+
+    A name is a word with a capital that does not start a sentence. The prompt of a choice names a
+    wrong answer on purpose, and a style shows words of its own: there only the reply is looked at.
+    """
+    known = set(_plain(" ".join(told)).split())
+    parts = [dream.reply] if dream.kind in ("choice", "style") else [dream.prompt, dream.reply]
+    found: set[str] = set()
+    for part in parts:
+        for match in re.finditer(r"[\w:'-]*\w", part):
+            word = match[0]
+            starts = not part[: match.start()].strip() or part[: match.start()].rstrip()[-1:] in ".!?:"
+            if (any(c.isdigit() for c in word) or (word[0].isupper() and not starts)) and word not in (
+                "I",
+                "Ada",
+            ):
+                found.add(word)
+    return {
+        w for w in found if not set(_plain(w.removesuffix("'s")).split()) <= known and _plain(w) not in known
+    }
+
+
+def rewrite(engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str]) -> list[Dream]:
+    """Failed dreams as the model would put them right; those that it cannot are left out."""
+    failed = [d for d in dreams if d.prompt and not d.accepted and d.kind != "bridge"]
+    chats = [prompts.rewrite([texts[m] for m in d.memories], d.prompt, d.reply) for d in failed]
+    mended = []
+    for dream, reply in zip(failed, engine.generate(chats, Sampling(72)), strict=True):
+        sample = prompts.read_sample(reply.text)
+        if sample and sample != (dream.prompt, dream.reply):
+            mended.append(
+                replace(
+                    dream,
+                    id=f"{dream.id.split('r')[0]}r{dream.attempt + 1}",
+                    prompt=sample[0],
+                    reply=sample[1],
+                    attempt=dream.attempt + 1,
+                    score=None,
+                    accepted=False,
+                    reason="",
+                )
+            )
+    return mended
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"[^\w\s:'-]", " ", text.casefold()).replace("'s ", " ").split())

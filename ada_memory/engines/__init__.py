@@ -1,0 +1,1 @@
+"""What runs a model. Nothing outside this room imports torch, peft or mlx."""

@@ -1,0 +1,195 @@
+"""The engine on torch, transformers and peft: CPU and CUDA.
+
+In: a local Hugging Face folder, and a PEFT adapter for it. Out: replies, scores, states, adapters, merged
+folders. Nothing is downloaded and no code from a model folder is run. The loops are in peft_*.py beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ada_memory.engines import peft_load as load
+from ada_memory.engines.engine import Completion, Hardware, Sampling, TrainPlan, Watch
+from ada_memory.engines.peft_decode import decode, draws
+from ada_memory.engines.peft_rows import Packed, pack, reply_logits
+from ada_memory.engines.peft_text import Row, Wording
+from ada_memory.engines.peft_train import Trainee, train
+from ada_memory.engines.schedule import grouped
+from ada_memory.errors import AdaError, BadInput
+from ada_memory.records import Chat, Sample
+
+LOGITS = 2**28
+"""Most logits held at a time in a forward pass (1 GiB in float32)."""
+
+
+class PeftEngine:
+    """A model in memory, with or without an adapter on it. Keeps the `Engine` protocol.
+
+    Hardware "auto" means CUDA where there is some; bfloat16 on it; on the CPU float32 for models below 200M
+    parameters (trained in bfloat16 autocast where the CPU has it in hardware) and bfloat16 above.
+    """
+
+    def __init__(self, model: Path, adapter: Path | None = None, hardware: Hardware = Hardware()) -> None:
+        """Load the folders.
+
+        Raises:
+            BadModel: a folder is missing, damaged, or does not fit the other.
+        """
+        if hardware.threads:
+            torch.set_num_threads(hardware.threads)
+        self._model, tokenizer, self.parameters = load.load_model(model, hardware)
+        self._config = self._model.config.get_text_config()
+        stops = self._model.generation_config.eos_token_id or []
+        limit = int(getattr(self._config, "max_position_embeddings", None) or 4096)
+        self._wording = Wording(tokenizer, [stops] if isinstance(stops, int) else stops, limit)
+        self._tokenizer = tokenizer
+        mixed = hardware.dtype == "auto" and self._model.device.type == "cpu" and load.fast_bfloat16()
+        self._mixed = mixed or self._model.dtype is torch.bfloat16
+        self._adapted = adapter is not None
+        if adapter is not None:
+            self._model = load.load_adapter(self._model, adapter)
+
+    @property
+    def layers(self) -> int:
+        """The number of transformer layers."""
+        return int(self._config.num_hidden_layers)
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
+        """Continue each chat with an assistant's reply, in the order given.
+
+        What a chat gets does not depend on the others: greedy replies are those it would get alone, and drawn
+        ones depend on the seed and the chat's place in the list.
+
+        Raises:
+            BadInput: an empty chat, or one that the model's template refuses.
+        """
+        model = self._ready().eval()
+        prompts = self._wording.prompts(chats, sampling.max_tokens)
+        uniform = draws(len(chats), sampling)
+        done: dict[int, Completion] = {}
+        for group in grouped([len(p) + sampling.max_tokens for p in prompts], self._tokens(decoding=True)):
+            replies = decode(
+                model,
+                [prompts[i] for i in group],
+                None if uniform is None else uniform[group],
+                sampling,
+                self._wording.stops,
+            )
+            for i, ids in zip(group, replies, strict=True):
+                finished = bool(ids) and ids[-1] in self._wording.stops
+                done[i] = Completion(self._wording.read(ids), len(prompts[i]), len(ids), finished)
+        return [done[i] for i in range(len(chats))]
+
+    def score(self, chats: Sequence[Chat], replies: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Log-probability (nats) of each token of each reply, end of turn included, given its chat."""
+        done: dict[int, NDArray[np.float32]] = {}
+        for group, logs, packed in self._forward(self._wording.rows(chats, replies)):
+            picked = torch.split(logs.gather(1, packed.token[:, None])[:, 0].cpu(), packed.sizes)
+            done.update(zip(group, (part.numpy() for part in picked), strict=True))
+        return [done[i] for i in range(len(chats))]
+
+    def distributions(self, chats: Sequence[Chat]) -> NDArray[np.float32]:
+        """Log-probabilities of the first token of the reply: shape (chats, vocabulary)."""
+        prompts = self._wording.prompts(chats, 1)
+        out = np.empty((len(chats), self._config.vocab_size), np.float32)
+        for group, logs, _ in self._forward([Row(prompt, [self._wording.pad]) for prompt in prompts]):
+            out[group] = logs.cpu().numpy()
+        return out
+
+    @torch.no_grad()
+    def hidden(self, texts: Sequence[str], layer: int) -> NDArray[np.float32]:
+        """Mean hidden state of each text after `layer` (0 is the embedding): shape (texts, width).
+
+        Raises:
+            BadInput: the model has no such layer.
+        """
+        if not 0 <= layer <= self.layers:
+            raise BadInput(f"layer {layer} does not exist: the model has {self.layers}")
+        model = self._ready().eval()
+        rows = [Row(ids, []) for ids in self._wording.texts(texts)]
+        out = np.empty((len(texts), self._config.hidden_size), np.float32)
+        for group in grouped([len(row) for row in rows], self._tokens()):
+            ids = pack([rows[i] for i in group], self._wording.pad, model.device).ids
+            states = model(ids, use_cache=False, output_hidden_states=True, logits_to_keep=1).hidden_states
+            for at, i in enumerate(group):
+                out[i] = states[layer][at, : len(rows[i])].float().mean(0).cpu().numpy()
+        return out
+
+    def train(
+        self, samples: Sequence[Sample], anchors: Sequence[Sample], plan: TrainPlan, out: Path, watch: Watch
+    ) -> None:
+        """Train the adapter that is loaded (its rank and alpha stay) or a new one; save it to `out`.
+
+        Only the last message of a sample carries loss, times its weight. Same data, plan and thread count
+        give the same bytes. `watch` may call `generate` on this engine.
+
+        Raises:
+            BadInput: no samples, or one that does not end with the assistant.
+            AdaError: the loss became NaN or infinite; nothing is saved.
+        """
+        if not samples:
+            raise BadInput("there is nothing to train on")
+        rows, held = self._rows(samples), self._rows(anchors)
+        model = self._ready()
+        if not self._adapted:
+            self._model = model = load.new_adapter(model, plan.rank, plan.alpha, plan.seed)
+            self._adapted = True
+        trainee = Trainee(model, self._wording.pad, self._tokens(training=True), self._mixed)
+        train(trainee, rows, [sample.weight for sample in samples], held, plan, watch)
+        model.eval()
+        load.save_adapter(model, out)
+
+    def merge(self, out: Path, dtype: str = "auto") -> None:
+        """Write base + adapter as one Hugging Face folder. The engine itself is used up by it.
+
+        "auto" writes float32 for models below 200M parameters, even over a bfloat16 base: bfloat16 keeps 8
+        bits, and much of an adapter's change is smaller than the last of them, so rounding would undo part of
+        the night. Above that size the file would double: bfloat16, unless `dtype` is "float32".
+        """
+        model = self._ready()
+        small = self.parameters < load.SMALL
+        exact = dtype == "float32" or (dtype == "auto" and small)
+        if exact:
+            model = model.float()
+        if self._adapted:
+            with load.quiet():
+                model = model.merge_and_unload(safe_merge=True)
+        self._model = None
+        load.save_model(model.to(torch.float32 if exact else torch.bfloat16), self._tokenizer, out)
+
+    def _ready(self) -> Any:
+        if self._model is None:
+            raise AdaError("this engine was merged and is used up", hint="open the merged folder")
+        return self._model
+
+    def _rows(self, samples: Sequence[Sample]) -> list[Row]:
+        for sample in samples:
+            if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
+                raise BadInput("a sample is a chat of at least two messages that ends with the assistant")
+        chats = [sample.messages[:-1] for sample in samples]
+        return self._wording.rows(chats, [sample.messages[-1].content for sample in samples])
+
+    def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], torch.Tensor, Packed]]:
+        """Log-probabilities over the vocabulary for the reply tokens, group by group of like length."""
+        model = self._ready().eval()
+        for group in grouped([len(row) for row in rows], self._tokens()):
+            packed = pack([rows[i] for i in group], self._wording.pad, model.device)
+            with torch.no_grad():
+                logs = torch.log_softmax(reply_logits(model, packed, mixed=False), -1)
+            yield group, logs, packed
+
+    def _tokens(self, *, decoding: bool = False, training: bool = False) -> int:
+        """Tokens that are run at a time."""
+        gpu = self._ready().device.type == "cuda"
+        if decoding:
+            return 65_536 if gpu else 8_192
+        most = (32_768 if gpu else 8_192) if self.parameters < load.SMALL else (4_096 if gpu else 2_048)
+        if training and self.parameters >= load.SMALL:
+            most //= 2
+        return min(most, LOGITS // int(self._config.vocab_size))

@@ -1,0 +1,195 @@
+"""Model and adapter folders: read into torch, written from it.
+
+In: local Hugging Face and PEFT folders, safetensors only (a pickle could run code). Out: a torch model, a
+tokenizer; folders that appear whole or not at all. Never asks a hub, never runs code from a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
+
+import peft
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+
+from ada_memory.engines.engine import Hardware
+from ada_memory.errors import AdaError, BadModel
+
+SMALL = 200_000_000
+"""Parameters below which float32 costs little memory, so nothing is rounded."""
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+
+
+def load_model(folder: Path, hardware: Hardware) -> tuple[Any, Any, int]:
+    """Read a Hugging Face folder: (model in eval mode, tokenizer, number of parameters).
+
+    Raises:
+        BadModel: the folder is missing, incomplete, damaged, or not a causal language model.
+    """
+    if not (folder / "config.json").is_file():
+        raise BadModel(f"{folder} is not a model folder: no config.json", hint="name a Hugging Face folder")
+    loader: Any = transformers  # its own annotations do not know what its options return
+    loader.utils.logging.disable_progress_bar()
+    device = torch.device(_device(hardware.device))
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        size = sum(math.prod(shape) for shape in _shapes(folder).values())
+        model, info = loader.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=_dtype(hardware.dtype, device, size),
+            use_safetensors=True,
+            output_loading_info=True,
+            **local,
+        )
+        tokenizer = loader.AutoTokenizer.from_pretrained(folder, **local)
+    except UNREADABLE as error:
+        raise BadModel(f"{folder} cannot be read: {error}", hint="fetch or copy the model again") from error
+    # transformers fills a missing matrix with noise and only warns
+    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if absent:
+        raise BadModel(f"{folder} lacks the weights of {absent[0]}", hint="fetch or copy the model again")
+    return model.to(device).eval(), tokenizer, size
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put a PEFT adapter on the model, ready to be trained further.
+
+    Raises:
+        BadModel: the folder is missing, damaged, or made for another model.
+    """
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
+        raise BadModel(
+            f"{folder} is not a PEFT adapter: it lacks adapter_config.json or adapter_model.safetensors",
+            hint="roll back to a generation whose adapter is whole",
+        )
+    try:
+        with quiet():
+            adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        with safe_open(weights, "pt") as file:
+            stored = set(file.keys())
+    except UNREADABLE as error:
+        raise BadModel(f"{folder} does not fit: {error}", hint="use the base it was trained on") from error
+    if stored != set(adapter_state(adapted)):  # peft only warns about keys that find no place
+        raise BadModel(f"{folder} was made for another model", hint="use the base it was trained on")
+    return adapted.eval()
+
+
+def new_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
+    """Put a fresh LoRA adapter on every linear layer but the output: A is kaiming noise, B is zero."""
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(seed)
+        adapted = peft.get_peft_model(model, config)
+    # peft would write the path that the base has on this machine into the adapter
+    adapted.peft_config["default"].base_model_name_or_path = ""
+    return adapted
+
+
+def adapter_state(adapted: Any) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by the names that they have in a PEFT folder."""
+    with quiet():
+        state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return state
+
+
+def save_adapter(adapted: Any, out: Path) -> None:
+    """Write the adapter as a PEFT folder: the same weights give the same bytes.
+
+    Raises:
+        AdaError: a weight is not finite; nothing is written.
+    """
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in adapter_state(adapted).values()):
+        raise AdaError("the adapter holds NaN or infinity", hint="lower forge.learning_rate")
+
+    def write(folder: Path) -> None:
+        with quiet():
+            adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+        file = folder / "adapter_config.json"
+        config = json.loads(file.read_text("utf-8"))
+        # peft keeps the modules as a set, whose order changes from one process to the next
+        config["target_modules"] = sorted(config["target_modules"])
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+
+    publish(out, write)
+
+
+def save_model(model: Any, tokenizer: Any, out: Path) -> None:
+    """Write a whole model: weights, config, generation config, tokenizer and chat template."""
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+
+    publish(out, write)
+
+
+def publish(out: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder beside `out`, then give it its name in one rename."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".tmp-{out.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        write(temporary)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without peft's warnings: deprecations it draws from transformers, and keys that we check ourselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (training was 1.6 times faster with it)."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of all weights in the folder, from the headers alone."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError("it has no .safetensors file")
+    shapes: dict[str, list[int]] = {}
+    for path in files:
+        with safe_open(path, "pt") as file:
+            shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+    return shapes
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadModel(f"device = {name!r}, but torch sees no GPU here", hint='set model.device = "auto"')
+    return name
+
+
+def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" and parameters < SMALL else torch.bfloat16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

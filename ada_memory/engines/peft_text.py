@@ -1,0 +1,138 @@
+"""Chats to token ids and back, for one tokenizer.
+
+In: chats, replies, token ids. Out: token ids, text. What a message says never becomes a control token:
+the strings of special tokens are taken out of it, so nobody can write a turn for somebody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from ada_memory.errors import BadInput, BadModel
+from ada_memory.records import Chat, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt and the reply that it should get, both as token ids (the reply with its end of turn)."""
+
+    prompt: list[int]
+    reply: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.reply)
+
+
+class Wording:
+    """How one model writes chats. `limit` is the longest sequence it can take, in tokens."""
+
+    def __init__(self, tokenizer: Any, generation_stops: Sequence[int], limit: int) -> None:
+        if not tokenizer.chat_template:
+            raise BadModel("the model has no chat template", hint="use an instruct or chat model")
+        self._tokenizer = tokenizer
+        self.limit = limit
+        added = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._control = sorted({token.content for token in added} - {""}, key=len, reverse=True)
+        self.stops = set(generation_stops)
+        if tokenizer.eos_token_id is not None:
+            self.stops.add(int(tokenizer.eos_token_id))
+        self._opening = ""  # what the template writes between its generation prompt and a reply
+        self.end_of_turn = self._find_end_of_turn()
+        self.stops.add(self.end_of_turn)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_of_turn
+
+    def prompts(self, chats: Sequence[Chat], room: int) -> list[list[int]]:
+        """Token ids of each chat up to where the assistant begins; leaves `room` tokens for the reply.
+
+        A chat that is too long loses its oldest turns first, never its system message.
+
+        Raises:
+            BadInput: a chat without a message, or one that the model's template refuses.
+        """
+        sent = [[m for m in chat if m.role != "thought"] for chat in chats]
+        rows = self._encode([self._render(messages) for messages in sent])
+        most = max(self.limit - room, 1)
+        return [
+            self._cut(m, ids, most) if len(ids) > most else ids for m, ids in zip(sent, rows, strict=True)
+        ]
+
+    def replies(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each reply, its end of turn included."""
+        return [
+            [*ids, self.end_of_turn]
+            for ids in self._encode([self._opening + self._plain(text) for text in texts])
+        ]
+
+    def rows(self, chats: Sequence[Chat], replies: Sequence[str]) -> list[Row]:
+        """Prompts and replies together; a prompt gives way if the two are too long."""
+        ends = self.replies(replies)
+        for text, ids in zip(replies, ends, strict=True):
+            if len(ids) >= self.limit:
+                raise BadInput(f"a reply of {len(ids)} tokens is too long for the model: {text[:60]!r}…")
+        starts = self.prompts(chats, 0)
+        return [Row(start[-(self.limit - len(end)) :], end) for start, end in zip(starts, ends, strict=True)]
+
+    def texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of plain text, never none."""
+        return [
+            ids[: self.limit] or [self.end_of_turn] for ids in self._encode([self._plain(t) for t in texts])
+        ]
+
+    def read(self, ids: Sequence[int]) -> str:
+        """Text of the ids, without control tokens and outer spaces."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return list(self._tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+
+    def _render(self, messages: Sequence[Message], reply: str | None = None) -> str:
+        if not messages:
+            raise BadInput("a chat needs at least one message")
+        turns = [{"role": m.role, "content": self._plain(m.content)} for m in messages]
+        if reply is not None:
+            turns.append({"role": "assistant", "content": reply})
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    turns, tokenize=False, add_generation_prompt=reply is None
+                )
+            )
+        except TemplateError as error:
+            raise BadInput(f"the model's chat template refuses this chat: {error}") from None
+
+    def _plain(self, text: str) -> str:
+        """The text without control strings, also without those that taking one out would make."""
+        while any(control in text for control in self._control):
+            for control in self._control:
+                text = text.replace(control, "")
+        return text
+
+    def _cut(self, messages: Sequence[Message], ids: list[int], most: int) -> list[int]:
+        kept = list(messages)
+        while len(ids) > most and len(kept) > 1:
+            oldest = next((i for i, m in enumerate(kept[:-1]) if m.role != "system"), 0)
+            del kept[oldest]
+            ids = self._encode([self._render(kept)])[0]
+        return ids[-most:]
+
+    def _find_end_of_turn(self) -> int:
+        """The token that the template writes after a reply, else the tokenizer's end of text."""
+        asked = (Message("user", "a"),)
+        before, after = self._render(asked), self._render(asked, reply="b")
+        if after.startswith(before):
+            self._opening = after[len(before) :].partition("b")[0]
+            special = self.stops | set(self._tokenizer.added_tokens_decoder)
+            for token in self._encode([after[len(before) :]])[0]:
+                if token in special:
+                    return int(token)
+        if self._tokenizer.eos_token_id is not None:
+            return int(self._tokenizer.eos_token_id)
+        if self.stops:
+            return min(self.stops)
+        raise BadModel("the model has no token that ends a turn", hint="set eos_token in its tokenizer")

@@ -1,0 +1,52 @@
+"""What changed between two model folders, matrix by matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from ada_memory.errors import BadModel
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """`relative`: by matrix, Frobenius norm of the change over that of the base; `not_finite`: NaN, Inf."""
+
+    relative: dict[str, float]
+    not_finite: int
+
+
+def changes(base: Path, merged: Path) -> Changes:
+    """Compare the weights of two folders of one architecture.
+
+    Raises:
+        BadModel: a weight of the base is missing in the merged folder, or has another shape.
+    """
+    new = {name: file for file in sorted(merged.glob("*.safetensors")) for name in _names(file)}
+    relative: dict[str, float] = {}
+    not_finite = 0
+    for file in sorted(base.glob("*.safetensors")):
+        for name in _names(file):
+            if name not in new:
+                raise BadModel(f"{merged} lacks the weight {name}")
+            old, fresh = _read(file, name), _read(new[name], name)
+            if old.shape != fresh.shape:
+                raise BadModel(f"{name} has another shape in {merged}")
+            not_finite += int((~torch.isfinite(fresh)).sum())
+            if old.dim() == 2 and not torch.equal(old, fresh):
+                relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
+    return Changes(relative, not_finite)
+
+
+def _names(file: Path) -> list[str]:
+    with safe_open(file, "pt") as tensors:
+        return list(tensors.keys())
+
+
+def _read(file: Path, name: str) -> torch.Tensor:
+    with safe_open(file, "pt") as tensors:
+        tensor: torch.Tensor = tensors.get_tensor(name)
+        return tensor.float()

@@ -1,0 +1,1 @@
+"""Turns verified dreams into an adapter, and an adapter into merged weights."""

@@ -1,0 +1,1 @@
+"""The short-term store: journal, vectors, embedder, salience, router, recall."""

@@ -1,0 +1,182 @@
+"""Exams: what the seedling is asked.
+
+`write` makes the files that ship with the seedling (`data/core.jsonl`, replayed by night, and
+`data/exam.jsonl`, asked by the health check). `judge` and `in_context` are for benchmarks alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from ada_memory.dream import prompts
+from ada_memory.records import Chat
+from ada_memory.seedling import core, lessons, world
+from ada_memory.topology.exam import Question
+
+_UNTAUGHT_FRAMES = (
+    "Excuse me, {l}",
+    "So, {l}",
+    "Now then, {l}",
+    "One question: {l}",
+    "All right, {l}",
+    "Well, {l}",
+)
+
+
+def _question(item: core.Item, prompt: str | None = None) -> Question:
+    return Question(item.category, item.key, lessons.chat(prompt or item.prompt), item.reply)
+
+
+def _framed(rng: Random, item: core.Item) -> Question:
+    frame = rng.choice(_UNTAUGHT_FRAMES)
+    return _question(item, frame.replace("{q}", item.prompt).replace("{l}", world.lower(item.prompt)))
+
+
+def _draw(rng: Random, items: Iterable[core.Item], share: str, count: int) -> list[core.Item]:
+    """Items of one share, keys evenly: every key once before any key twice."""
+    by_key: dict[str, list[core.Item]] = {}
+    for item in items:
+        if core.share(item.key) == share:
+            by_key.setdefault(item.key, []).append(item)
+    drawn: list[core.Item] = []
+    pools = [rng.sample(group, len(group)) for _, group in sorted(by_key.items())]
+    rng.shuffle(pools)
+    while len(drawn) < count and any(pools):
+        drawn += [pool.pop() for pool in pools if pool]
+    return drawn[:count]
+
+
+def core_exam(share: str, seed: int, scale: int = 1) -> list[Question]:
+    """The core exam of one share: at least 300 items times `scale`, by category."""
+    rng = Random(f"{share}:{seed}")
+    sums = [i for i in core.arithmetic() if " times " not in i.prompt]
+    requests = [i for i in core.refusals() if not core.taught(i)]
+    return [
+        *(_question(i) for i in _draw(rng, core.facts(), share, 120 * scale)),
+        *(_question(i, core.rephrased(rng, i)) for i in _draw(rng, sums, share, 60 * scale)),
+        *(_framed(rng, i) for i in _draw(rng, core.identity(), share, 20 * scale)),
+        *(_question(i) for i in _draw(rng, requests, share, 40 * scale)),
+        *(in_context(rng) for _ in range(30 * scale)),
+        *(_last(lessons.formats(rng), "format", f"format:{share}:{k}") for k in range(15 * scale)),
+        *(_last(lessons.summary(rng), "summary", f"summary:{share}:{k}") for k in range(15 * scale)),
+        *(_unknown(rng) for _ in range(15 * scale)),
+    ]
+
+
+def _last(chat: Chat, category: str, key: str) -> Question:
+    return Question(category, key, chat[:-1], chat[-1].content)
+
+
+def _unknown(rng: Random) -> Question:
+    f = world.fact(rng, True)
+    while f.subject.kind in ("me", "kin"):
+        f = world.fact(rng, True)
+    return Question(
+        "unknown", f"unknown:{f.relation}:{f.subject.word}", lessons.chat(rng.choice(f.asks())), core.UNKNOWN
+    )
+
+
+def in_context(rng: Random, held_out: bool = True) -> Question:
+    """A question with four memories in front.
+
+    Held out: names never seen, and a (statement, question) pair that growth never joined.
+    """
+    facts = lessons.distinct(rng, 4, held_out)
+    target = facts[0]
+    unseen = sorted(world.unseen_pairs(target.relation))
+    if held_out and not unseen:
+        return in_context(rng, held_out)
+    i, j = (
+        rng.choice(unseen)
+        if held_out
+        else (rng.randrange(len(target.spec.say)), rng.randrange(len(target.spec.ask)))
+    )
+    claim, question = target.says()[i], target.asks()[j]
+    memories = [lessons.fact_message(rng, target, claim=claim)[0]] + [
+        lessons.fact_message(rng, f)[0] for f in facts[1:]
+    ]
+    rng.shuffle(memories)
+    return Question(
+        "context",
+        f"context:{target.relation}",
+        prompts.recall(memories, question),
+        target.value,
+        tuple(f.value for f in facts[1:] if f.value != target.value),
+    )
+
+
+def tasks(seed: int, each: int) -> Iterator[Question]:
+    """The night's own tasks whose reply can be checked word by word."""
+    rng = Random(f"tasks:{seed}")
+    for make in (
+        lessons.extract,
+        lessons.verify,
+        lessons.supersede,
+        lessons.conversation,
+        lessons.style_in_context,
+    ):
+        for chat in islice(iter(lambda make=make: make(rng), None), each):  # type: ignore[misc]
+            yield _last(chat, make.__name__, make.__name__)
+
+
+_TASKS = (
+    lessons.answer_in_context, lessons.style_in_context, lessons.conversation, lessons.formats,
+    lessons.summary, lessons.extract, lessons.dream, lessons.verify, lessons.rewrite, lessons.supersede,
+)  # fmt: skip
+
+
+def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
+    """Chats that a night may replay: nothing here is ever asked by an exam.
+
+    What the seedling does not know is a kind for each kind of subject: a night that teaches answers must not
+    teach to make them up. Plain manners are left out, since wishes change them.
+    """
+    rng = Random(f"replay:{seed}")
+    by_kind: dict[str, list[dict[str, object]]] = {}
+    for source in (core.facts(), core.arithmetic(), core.identity(), core.refusals(), core.harmless()):
+        for item in source:
+            if core.share(item.key) == "replay" and core.taught(item):
+                prompt = core.rephrased(rng, item) if item.category == "arithmetic" else item.prompt
+                by_kind.setdefault(item.category, []).append(
+                    _row(item.category, item.key, lessons.chat(prompt, item.reply))
+                )
+    for make in _TASKS:
+        by_kind[make.__name__] = [_row(make.__name__, make.__name__, make(rng)) for _ in range(count)]
+    for kind in ("me", "kin", "person", "place"):
+        by_kind[f"unknown_{kind}"] = [_unknown_row(rng, kind) for _ in range(count)]
+
+    share = count // len(by_kind)
+    rows = [row for pool in by_kind.values() for row in rng.sample(pool, min(share, len(pool)))]
+    rng.shuffle(rows)
+    return rows
+
+
+def _unknown_row(rng: Random, kind: str) -> dict[str, object]:
+    f = world.fact(rng, False)
+    while f.subject.kind != kind:
+        f = world.fact(rng, False)
+    return _row(f"unknown_{kind}", "unknown", lessons.chat(rng.choice(f.asks()), core.UNKNOWN))
+
+
+def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:
+    return {"messages": [{"role": m.role, "content": m.content} for m in chat], "kind": kind, "key": key}
+
+
+def write(folder: Path) -> None:
+    """Write `core.jsonl` and `exam.jsonl` for the night."""
+    folder.mkdir(parents=True, exist_ok=True)
+    gate = [asdict(q) for q in core_exam("gate", 0)]
+    for name, rows in (("core", replay()), ("exam", gate)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the seedling's core.jsonl and exam.jsonl.")
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)

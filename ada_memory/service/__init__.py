@@ -1,0 +1,1 @@
+"""The process that people run: socket, API, workers."""

@@ -1,0 +1,222 @@
+"""The HTTP API. A request enters, validated; the rooms do it; JSON leaves. No rule is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, Header, Query
+from fastapi.responses import StreamingResponse
+
+from ada_memory import __version__
+from ada_memory.circadian import morning
+from ada_memory.errors import NotFound
+from ada_memory.records import Memory, NightRecord
+from ada_memory.service import openai, problems
+from ada_memory.service import schemas as s
+from ada_memory.service.rooms import Rooms
+from ada_memory.service.wire import uid_of
+from ada_memory.sovereign import succession
+
+MOST_LISTED: Final = 1000
+Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+Found = list[tuple[Memory, float | None]]
+Peer = Annotated["int | None", Depends(uid_of)]
+
+
+def build(rooms: Rooms) -> FastAPI:
+    """The app of one daemon."""
+    app = FastAPI(
+        title="Ada Memory", version=__version__,
+        description="A local model with a day and a night. Every error has one shape.",
+        openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None,
+        responses={"4XX": {"model": s.ErrorReply}, 503: {"model": s.ErrorReply}},
+        # FastAPI can hand requests and what is in them to a collector: never from here
+        telemetry={
+            "tracing": False, "metrics": False, "logs": False, "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    problems.install(app, rooms.settings.socket.max_body_bytes)
+    _day(app, rooms)
+    _look(app, rooms)
+    _night(app, rooms)
+    return app
+
+
+def _day(app: FastAPI, rooms: Rooms) -> None:
+    @app.post("/v1/interactions", status_code=202)
+    async def post_interaction(body: s.NewInteraction, peer: Peer) -> s.Kept:
+        """Keep an interaction. 202 comes only when it is on disk."""
+        receipt = await rooms.keep(body.draft(rooms.clock(), peer))
+        return s.Kept(id=receipt.id, position=receipt.position, duplicate=receipt.duplicate)
+
+    @app.post("/v1/chat/completions")
+    async def chat(body: s.ChatRequest, peer: Peer) -> s.ChatReply:
+        """Answer a chat, reminded of what fits, and remember it."""
+        return await openai.complete(rooms, body, peer)
+
+    @app.get("/v1/events", response_class=StreamingResponse)
+    async def events(last_event_id: Annotated[str, Header()] = "") -> StreamingResponse:
+        """Server-sent events: first those of the night so far, then all that comes."""
+        after = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0
+        quiet = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(rooms.events.stream(after), media_type="text/event-stream", headers=quiet)
+
+
+def _look(app: FastAPI, rooms: Rooms) -> None:
+    @app.get("/v1/health")
+    async def health() -> s.Health:
+        """Whether the daemon answers."""
+        return s.Health(status="ok", version=__version__)
+
+    @app.get("/v1/models")
+    async def models() -> s.Models:
+        """The generation that serves, in OpenAI's shape."""
+        return s.Models(data=[s.ModelView(id=rooms.voice.generation)])
+
+    @app.get("/v1/status")
+    async def status() -> s.Status:
+        """How the mind is just now."""
+        return await _status(rooms)
+
+    @app.get("/v1/memories")
+    async def memories(
+        q: Annotated[str | None, Query(max_length=10_000)] = None, limit: Limit = 20
+    ) -> s.Memories:
+        """The memories nearest to `q`, best first; without `q` the newest."""
+        if q is not None and q.strip():
+            near = await openai.look_up(rooms, q, limit)
+            found: Found = [(one.memory, one.similarity) for one in near]
+        else:
+            newest = await asyncio.to_thread(lambda: rooms.journal.memories(limit=limit, newest_first=True))
+            found = [(memory, None) for memory in newest]
+        return await asyncio.to_thread(_memories, rooms, found)
+
+
+def _night(app: FastAPI, rooms: Rooms) -> None:
+    @app.post("/v1/sleep", status_code=202)
+    async def sleep(body: s.SleepRequest | None = None) -> s.SleepReply:
+        """Open a night now, or go on with the one that is held."""
+        night = await rooms.night.sleep("manual", body.until if body else None)
+        return s.SleepReply(night=night.id, state=str(rooms.night.state()["state"]))
+
+    @app.get("/v1/nights")
+    async def nights(limit: Limit = 20) -> s.Nights:
+        """Nights, newest first."""
+        return await asyncio.to_thread(_nights, rooms, limit)
+
+    @app.get("/v1/nights/{night}")
+    async def one_night(night: str) -> s.NightView:
+        """One night with its stages and its report; `latest` is the newest."""
+        return await asyncio.to_thread(_one_night, rooms, night)
+
+    @app.post("/v1/rollback")
+    async def rollback(body: s.RollbackRequest | None = None) -> s.RollbackReply:
+        """Let the parent, or the generation named, serve again."""
+        now, before = await succession.rollback(
+            rooms.home, rooms.journal, rooms.base, rooms.voice.swap, rooms.clock, body.to if body else None
+        )
+        return _turned(rooms, now, before)
+
+    @app.post("/v1/reset")
+    async def reset(body: s.ResetRequest | None = None) -> s.RollbackReply:
+        """Back to the untouched base. Memories stay."""
+        now, before = await succession.reset(
+            rooms.home, rooms.journal, rooms.base, rooms.voice.swap, rooms.clock
+        )
+        return _turned(rooms, now, before)
+
+
+def _turned(rooms: Rooms, now: str, before: str) -> s.RollbackReply:
+    rooms.events.publish({"event": "active", "generation": now})
+    return s.RollbackReply(generation=now, previous=before)
+
+
+async def _status(rooms: Rooms) -> s.Status:
+    journal, settings, state = rooms.journal, rooms.settings, rooms.night.state()
+
+    def read() -> tuple[dict[str, int], int, datetime | None]:
+        return journal.counts(), journal.waiting_count(), journal.last_slept()
+
+    counts, waiting, slept = await asyncio.to_thread(read)
+    workers = {worker.name: worker.state for worker in (rooms.embedding.worker, rooms.voice.worker)}
+    return s.Status(
+        version=__version__, mind=settings.mind.id, generation=rooms.voice.generation,
+        state=str(state["state"]), night=_text(state.get("night")), stage=_text(state.get("stage")),
+        progress=_table(state.get("progress")), held=_text(state.get("held")), waiting=waiting,
+        capacity=settings.sunset.capacity,
+        next_sunset=rooms.sunset.next_sunset(), last_slept=slept, counts=counts, model=settings.model.name,
+        embedder=settings.embedder.name, socket=str(rooms.socket), pid=os.getpid(), workers=workers,
+    )
+
+
+def _text(value: object) -> str | None:
+    return str(value) if value else None
+
+
+def _table(value: object) -> dict[str, Any] | None:
+    return dict(value) if isinstance(value, dict) else None
+
+
+def _memories(rooms: Rooms, found: Found) -> s.Memories:
+    settled = {name: row.outcome for name, row in rooms.journal.settlements().items()}
+    return s.Memories(memories=[_view(memory, near, settled.get(memory.id)) for memory, near in found])
+
+
+def _view(memory: Memory, similarity: float | None, settled: str | None) -> s.MemoryView:
+    return s.MemoryView(
+        id=memory.id, text=memory.text, at=memory.at, role=memory.role, route=memory.route,
+        salience=memory.salience.score, reasons=dict(memory.salience.reasons), tags=list(memory.tags),
+        state=_state(memory, settled), similarity=None if similarity is None else round(similarity, 6),
+    )
+
+
+def _state(memory: Memory, settled: str | None) -> str:
+    if settled is not None or memory.route == "ignored":
+        return settled or "ignored"
+    return "waiting" if memory.route == "weights" and "no-train" not in memory.tags else "verbatim"
+
+
+def _nights(rooms: Rooms, limit: int) -> s.Nights:
+    rows = []
+    for night in rooms.journal.nights(limit):
+        report = _report(rooms, night)
+        rows.append(s.NightSummary(
+            night=night.id, kind=night.kind, opened_at=night.opened_at, parent=night.parent,
+            finished=any(stage.name == "report" for stage in rooms.journal.stages(night.id)),
+            summary=None if report is None else dict(morning.summary(report)),
+        ))
+    return s.Nights(nights=rows)
+
+
+def _one_night(rooms: Rooms, name: str) -> s.NightView:
+    if name == "latest":
+        night = next(iter(rooms.journal.nights(1)), None)
+        if night is None:
+            raise NotFound("there was no night yet", hint="`ada sleep` starts one")
+    else:
+        night = rooms.journal.night(name)
+    stages = [
+        s.StageView(
+            stage=row.name, outcome=row.outcome, reason=row.reason, started_at=row.started_at,
+            finished_at=row.finished_at, figures=dict(row.figures),
+        )
+        for row in rooms.journal.stages(night.id)
+    ]
+    return s.NightView(
+        night=night.id, kind=night.kind, opened_at=night.opened_at, parent=night.parent, stages=stages,
+        report=_report(rooms, night),
+    )
+
+
+def _report(rooms: Rooms, night: NightRecord) -> dict[str, Any] | None:
+    path = rooms.home.nights / night.id / "report" / "report.json"
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None

@@ -1,0 +1,1 @@
+"""Generations of a mind: kept, activated, probed, rolled back."""

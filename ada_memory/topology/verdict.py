@@ -1,0 +1,73 @@
+"""The verdict: one table of rules over the figures of the map. Fails closed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ada_memory.records import Verdict
+from ada_memory.settings import TopologySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One figure against its limit. `value` is None where the figure is missing."""
+
+    figure: str
+    value: float | None
+    limit: float
+    ok: bool
+    why: str
+
+    @property
+    def shown(self) -> str:
+        """The figure as people read it."""
+        return "missing" if self.value is None else f"{self.value:.3g}"
+
+
+def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verdict, list[Rule]]:
+    """Every rule, and whether all hold. A figure that is missing or not a finite number breaks its rule."""
+    before, after = _marks(figures.get("exam_before")), _marks(figures.get("exam_after"))
+    rules = [
+        _least("exam_items", figures.get("exam_items"), 1, "an empty exam proves nothing"),
+        _most(
+            "exam_drop", _drop(before, after, "all"), limits.exam_drop, "the exam as a whole must not fall"
+        ),
+        *(
+            _most(
+                f"exam_drop.{name}", _drop(before, after, name), limits.category_drop, f"{name} must not fall"
+            )
+            for name in sorted(before)
+            if name != "all"
+        ),
+        _most("not_finite", figures.get("not_finite"), 0, "weights must be numbers"),
+        _most("kl", figures.get("kl"), limits.kl, "answers to what was not taught must stay as they were"),
+        _most("norm_growth", figures.get("norm_growth"), limits.norm_growth, "no matrix may be overwritten"),
+        _most("repetition", figures.get("repetition"), limits.repetition, "answers must not go in circles"),
+        _most("empty", figures.get("empty"), 0.05, "questions must be answered"),
+        _least("recall", figures.get("recall"), limits.recall, "the night must have taught something"),
+    ]
+    return ("activate" if all(rule.ok for rule in rules) else "reject"), rules
+
+
+def _most(figure: str, value: object, limit: float, why: str) -> Rule:
+    number = _number(value)
+    return Rule(figure, number, limit, number is not None and number <= limit, why)
+
+
+def _least(figure: str, value: object, limit: float, why: str) -> Rule:
+    number = _number(value)
+    return Rule(figure, number, limit, number is not None and number >= limit, why)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _drop(before: Mapping[str, float], after: Mapping[str, float], name: str) -> float | None:
+    return before[name] - after[name] if name in before and name in after else None
+
+
+def _marks(value: object) -> Mapping[str, float]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,284 @@
+"""The forge: what is trained on, how the training is watched, and whether the merge is faithful."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ada_memory.engines.engine import Hardware, Step
+from ada_memory.engines.peft import PeftEngine
+from ada_memory.errors import AdaError, BadInput
+from ada_memory.forge import dataset as data
+from ada_memory.forge.merge import fidelity, merge
+from ada_memory.forge.train import COLUMNS, recall, train
+from ada_memory.records import Dream, DreamKind, Sample
+from ada_memory.settings import ForgeSettings
+from tests.models import chat, sample, tiny_model
+
+EXACT = Hardware(device="cpu", dtype="float32")
+KINDS: tuple[DreamKind, ...] = ("question", "question", "question", "statement", "reversal", "rule")
+STANDARD = ForgeSettings()
+CORE = [
+    sample(f"{kind} question {i}?", f"{kind} answer {i}", source="core", kind=kind)
+    for kind, count in (("arithmetic", 120), ("identity", 30), ("refusal", 90))
+    for i in range(count)
+]
+SALIENCES = {f"m{i}": 0.1 + 0.1 * i for i in range(8)}
+
+
+def dreams(memories: int = 8, each: int = 18) -> list[Dream]:
+    """Accepted dreams, half of them questions, all prompts distinct."""
+    return [
+        Dream(
+            f"d{m}-{i}",
+            KINDS[i % 6],
+            (f"m{m}", "m0"),
+            "",
+            f"Memory {m}, phrasing {i}?",
+            f"Reply {m}.",
+            0,
+            accepted=True,
+        )
+        for m in range(memories)
+        for i in range(each)
+    ]
+
+
+def build(
+    made: list[Dream],
+    core: list[Sample] = CORE,
+    settings: ForgeSettings = STANDARD,
+    withheld: frozenset[str] = frozenset(),
+    seed: int = 3,
+) -> data.Dataset:
+    return data.build(made, SALIENCES, core, settings, withheld, seed)
+
+
+def prompts(rows: tuple[Sample, ...]) -> list[str]:
+    return [data.prompt_of(row) for row in rows]
+
+
+# --- dataset ---------------------------------------------------------------------------------------------
+
+
+def test_normalise_leaves_what_a_reader_hears() -> None:
+    assert data.normalise("  What's  my DOG's name?! ") == "whats my dogs name"
+    assert data.normalise("STRASSE, 5") == data.normalise("straße 5")
+
+
+def test_only_accepted_and_distinct_dreams_are_trained() -> None:
+    made = dreams(2, 3)
+    twin = replace(made[0], id="twin", prompt=made[0].prompt.upper() + " !")
+    refused = replace(made[0], id="refused", prompt="Never accepted?", accepted=False)
+    made_of = build([*made, twin, refused])
+    assert made_of.figures["new"] == 6
+    assert "never accepted" not in prompts(made_of.train)
+
+
+def test_a_fifth_of_the_rows_is_core_spread_over_its_kinds() -> None:
+    made = build(dreams())
+    core = [row for row in made.train if row.source == "core"]
+    assert abs(len(core) - 0.2 * len(made.train)) <= 1
+    assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
+    counts = [sum(row.kind == kind for row in core) for kind in ("arithmetic", "identity", "refusal")]
+    assert max(counts) - min(counts) <= 1
+    assert len(set(prompts(tuple(core)))) == len(core)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("count", [1, 2, 7, 50])
+def test_any_share_is_kept_within_one_row(share: float, count: int) -> None:
+    made = build(dreams(1, count), settings=ForgeSettings(core_share=share))
+    core = sum(row.source == "core" for row in made.train)
+    assert abs(core - share * len(made.train)) <= 1
+    assert (core > 0) == (share > 0 and round(share * (len(made.train) - core) / (1 - share)) > 0)
+
+
+def test_without_a_core_the_share_must_be_given_up_by_name() -> None:
+    with pytest.raises(BadInput) as caught:
+        build(dreams(), core=[])
+    assert "core_share" in caught.value.hint
+    made = build(dreams(), core=[], settings=ForgeSettings(core_share=0))
+    assert made.figures["core_share"] == 0 and made.anchors == ()
+
+
+def test_stop_phrasings_are_questions_never_trained() -> None:
+    made = build(dreams(8, 24))
+    assert not set(prompts(made.stop)) & set(prompts(made.train))
+    assert all(row.kind == "question" for row in made.stop)
+    for m in range(8):  # 12 questions each: 15% are 2
+        assert sum(row.memories[0] == f"m{m}" for row in made.stop) == 2
+
+
+def test_a_memory_with_few_questions_keeps_them_all() -> None:
+    assert build(dreams(1, 5)).stop == ()  # three questions
+    four = build(dreams(1, 8))  # five of them
+    assert len(four.stop) == 1
+
+
+def test_a_prompt_that_serves_two_memories_is_not_held_out() -> None:
+    shared = [replace(d, memories=("m1",), id=d.id + "b", reply="Another.") for d in dreams(1, 18)]
+    made = build([*dreams(1, 18), *shared])
+    assert made.stop == ()
+    assert made.figures["new"] == 36
+
+
+def test_what_is_withheld_is_nowhere() -> None:
+    withheld = frozenset({"MEMORY 0, phrasing 0 !", "memory 3 phrasing 7", "arithmetic question 5"})
+    normal = {data.normalise(prompt) for prompt in withheld}
+    made = build(dreams(), withheld=withheld, settings=ForgeSettings(core_share=0.6))
+    everything = prompts(made.train) + prompts(made.stop) + prompts(made.anchors)
+    assert not normal & set(everything)
+    assert made.figures["withheld_dropped"] == 2
+    open_ = build(dreams(), settings=ForgeSettings(core_share=0.6))
+    assert normal <= set(prompts(open_.train + open_.stop + open_.anchors))
+
+
+def test_core_never_teaches_a_stop_question() -> None:
+    stop = build(dreams()).stop[0].messages
+    core = [*CORE, Sample(stop, "core", kind="identity")]
+    made = build(dreams(), core=core, settings=ForgeSettings(core_share=0.7))
+    assert not set(prompts(made.stop)) & set(prompts(made.train))
+
+
+def test_weights_follow_salience_with_a_mean_of_one() -> None:
+    made = build(dreams())
+    new = [row for row in made.train if row.source == "new"]
+    weights = [row.weight for row in new]
+    assert np.mean(weights) == pytest.approx(1, abs=1e-4)
+    assert 0.5 <= min(weights) < max(weights) <= 1.5
+    by_memory = [next(row.weight for row in new if row.memories[0] == f"m{m}") for m in range(8)]
+    assert by_memory == sorted(by_memory)
+    assert {row.weight for row in made.train if row.source == "core"} == {1.0}
+    untold = data.build(dreams(), {}, CORE, ForgeSettings(), frozenset(), 0)
+    assert {row.weight for row in untold.train} == {1.0}
+
+
+def test_anchors_are_core_rows_that_are_not_replayed() -> None:
+    made = build(dreams())
+    assert len(made.anchors) == 64
+    assert not set(prompts(made.anchors)) & set(prompts(made.train))
+    few = build(dreams(), core=CORE[:40])
+    assert len(few.anchors) == 40  # all there are: replayed ones fill up
+    many = build(dreams(30, 18), settings=ForgeSettings(core_share=0.15))
+    assert len(many.anchors) == many.figures["core"]
+
+
+def test_figures_count_samples_and_kinds_by_first_memory() -> None:
+    bridge = Dream("b", "bridge", ("m1", "m0"), "", "A bridge?", "Yes.", 0, accepted=True)
+    figures = build([*dreams(2, 3), bridge]).figures
+    assert figures["samples_per_memory"] == {"m0": {"count": 3, "kinds": 1}, "m1": {"count": 4, "kinds": 2}}
+    assert (figures["samples_per_memory_min"], figures["kinds_per_memory_min"]) == (3, 1)
+
+
+def test_the_seed_decides() -> None:
+    assert build(dreams(), seed=1) == build(dreams(), seed=1)
+    assert build(dreams(), seed=1).stop != build(dreams(), seed=2).stop
+
+
+def test_a_dataset_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    made = build([*dreams(), replace(dreams(1, 1)[0], id="x", prompt="Line\nbreak \u2028 ü?")])
+    data.write(made, tmp_path / "dataset")
+    assert data.read(tmp_path / "dataset") == made
+    data.write(build(dreams(1, 1)), tmp_path / "dataset")
+    assert data.read(tmp_path / "dataset").figures["new"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["dataset"]
+
+
+@pytest.mark.parametrize("line", ["{", '{"messages": 3}', '{"text": "a"}', "[1]"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "core.jsonl").write_text('{"messages": [{"role": "user", "content": "a"}]}\n' + line + "\n")
+    with pytest.raises(AdaError, match="line 2"):
+        data.read_rows(tmp_path / "core.jsonl")
+
+
+# --- train -----------------------------------------------------------------------------------------------
+
+ROWS = tuple(sample(f"Say {word}.", word) for word in ("red", "blue", "five", "Rex"))
+ANCHORED = tuple(sample(f"What is {a} + 2?", str(a + 2), source="core") for a in range(4))
+FAST = ForgeSettings(rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, batch_size=2, kl_weight=0.1)
+
+
+def never(_: Step) -> bool:
+    return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def test_training_ends_once_the_stop_rows_are_known_twice(folder: Path, tmp_path: Path) -> None:
+    engine = PeftEngine(folder, None, EXACT)
+    assert recall(engine, ROWS) == 0
+    rows = data.Dataset(ROWS, ROWS, ANCHORED, {})  # equal on purpose: a random model cannot generalise
+    report = train(engine, rows, FAST, 1, tmp_path / "train" / "nightly_adapter_v1", never)
+    by_epoch = report.figures["stop_recall_by_epoch"]
+    assert isinstance(by_epoch, list)
+    assert report.figures["ended"] == "recall"
+    assert by_epoch[-2:] == [1.0, 1.0] and by_epoch[:-1].count(1.0) < len(by_epoch) - 1 < 39
+    assert report.figures["steps"] == 2 * len(by_epoch)
+    assert recall(engine, ROWS) == 1
+    saved = PeftEngine(folder, tmp_path / "train" / "nightly_adapter_v1", EXACT)
+    assert recall(saved, ROWS) == 1
+
+
+def test_loss_csv_holds_every_step(folder: Path, tmp_path: Path) -> None:
+    seen: list[Step] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        return False
+
+    settings = FAST.model_copy(update={"epochs": 3})
+    rows = data.Dataset(ROWS, ROWS[:2], ANCHORED, {})
+    report = train(PeftEngine(folder, None, EXACT), rows, settings, 1, tmp_path / "a", watch)
+    with (tmp_path / "loss.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert tuple(lines[0]) == COLUMNS
+    assert [int(line["step"]) for line in lines] == [s.step for s in seen] == [1, 2, 3, 4, 5, 6]
+    assert [float(line["loss"]) for line in lines] == pytest.approx([s.loss for s in seen], abs=1e-5)
+    assert [bool(line["stop_recall"]) for line in lines] == [False, True] * 3
+    assert (report.figures["ended"], report.figures["steps"]) == ("epochs", 6)
+
+
+def test_whoever_watches_may_end_it(folder: Path, tmp_path: Path) -> None:
+    rows = data.Dataset(ROWS, (), (), {})
+    report = train(
+        PeftEngine(folder, None, EXACT), rows, FAST, 1, tmp_path / "a", lambda step: step.step == 3
+    )
+    assert (report.figures["ended"], report.figures["steps"]) == ("watch", 3)
+    assert report.figures["stop_recall"] is None
+    assert (tmp_path / "a" / "adapter_model.safetensors").is_file()
+
+
+def test_without_rows_there_is_no_training(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        train(PeftEngine(folder, None, EXACT), data.Dataset((), (), (), {}), FAST, 1, tmp_path / "a", never)
+
+
+# --- merge -----------------------------------------------------------------------------------------------
+
+
+def test_fidelity_tells_a_faithful_merge_from_another_model(folder: Path, tmp_path: Path) -> None:
+    engine = PeftEngine(folder, None, EXACT)
+    settings = FAST.model_copy(update={"epochs": 10})
+    train(engine, data.Dataset(ROWS, (), (), {}), settings, 1, tmp_path / "a", never)
+    adapted = PeftEngine(folder, tmp_path / "a", EXACT)
+    merge(engine, tmp_path / "merged")
+    chats = [row.messages[:1] for row in ROWS + ANCHORED]
+    good = fidelity(PeftEngine(tmp_path / "merged", None, EXACT), adapted, chats)
+    assert good["kl"] == pytest.approx(0, abs=1e-6) and good["top1"] == 1
+    bad = fidelity(PeftEngine(folder, None, EXACT), adapted, chats)
+    assert bad["kl"] > 0.1 and bad["top1"] < 1
+    with pytest.raises(BadInput):
+        fidelity(adapted, adapted, [])
+
+
+def test_a_chat_of_one_turn_is_enough_for_fidelity(folder: Path) -> None:
+    engine = PeftEngine(folder, None, EXACT)
+    assert fidelity(engine, engine, [chat("Hello")]) == {"kl": 0.0, "top1": 1.0}
