@@ -121,12 +121,12 @@ class DreamSettings(Section):
     """How memories become training samples."""
 
     cycles: int = Field(4, ge=1, description="REM cycles a night.")
-    burst: int = Field(6, ge=1, description="Dreams a memory gets in each cycle.")
+    burst: int = Field(8, ge=1, description="Dreams a memory gets in each cycle.")
     temperature: float = Field(1.2, gt=0, description="Above 1: dreams explore.")
     min_p: float = Field(
         0.05, ge=0, le=1, description="Tokens less likely than this share of the best one are never drawn."
     )
-    samples_per_memory: int = Field(16, ge=1, description="Accepted, distinct dreams wanted of each memory.")
+    samples_per_memory: int = Field(20, ge=1, description="Accepted, distinct dreams wanted of each memory.")
     accept: float = Field(0.5, ge=0, le=1, description="Verifier's score from which a dream is accepted.")
     rewrites: int = Field(2, ge=0, description="Times a failed dream is rewritten before it is set aside.")
     bridges: int = Field(4, ge=0, description="Dreams a cycle that join two distant memories.")
@@ -140,7 +140,7 @@ class ForgeSettings(Section):
     learning_rate: float = Field(2e-3, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     epochs: int = Field(12, ge=1, description="Most passes over the night's samples.")
-    batch_size: int = Field(32, ge=1, description="Samples a step.")
+    batch_size: int = Field(16, ge=1, description="Samples a step.")
     core_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
     )
@@ -151,6 +151,7 @@ class ForgeSettings(Section):
     stop_recall: float = Field(
         1.0, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."
     )
+    patience: int = Field(4, ge=1, description="Epochs in a row that must reach it: one may be luck.")
     withhold: str = Field(
         "", description="File of prompts, one a line, that no sample may hold (benchmarks judge with them)."
     )

@@ -54,7 +54,7 @@ def test_every_message_says_its_fact() -> None:
 def test_names_of_the_day_are_new_to_the_model() -> None:
     people = [f.subject.word for s in range(5) for f in facts(days.day(40, s)) if f.subject.kind == "person"]
     assert len(people) > 30
-    assert all(names.held_out(word) for name in people for word in name.split())
+    assert all(names.unseen_name(word) for name in people for word in name.split())
 
 
 def test_a_day_is_the_same_for_a_seed() -> None:
@@ -170,7 +170,7 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def test_the_verifier_is_judged_by_the_grammar(tmp_path: Path) -> None:
-    common = {"claim": "", "score": 0.9}
+    common: dict[str, Any] = {"claim": "", "score": 0.9}
     asked = ("question", "What is my dog called?")
     write(
         tmp_path,
@@ -190,8 +190,9 @@ def test_the_verifier_is_judged_by_the_grammar(tmp_path: Path) -> None:
     assert figures["dream_precision"] == pytest.approx(2 / 3, abs=1e-4)
     assert figures["dream_precision_by_kind"] == {"question": 0.5, "style": 1.0}
     assert figures["verifier_recall"] == pytest.approx(3 / 4, abs=1e-4)
-    [false] = figures["dreams_accepted_but_false"]  # type: ignore[misc]
-    assert false["reply"] == "Rex."
+    false = figures["dreams_accepted_but_false"]
+    assert isinstance(false, list)
+    assert [r["reply"] for r in false] == ["Rex."]
 
 
 def test_a_night_without_dreams_has_figures(tmp_path: Path) -> None:
@@ -273,12 +274,11 @@ def test_a_judged_fact_that_was_replayed_in_other_words_is_found(
 
 
 def test_what_the_recipe_replays_is_apart_from_what_judges(tmp_path: Path) -> None:
-    told = days.day(10, 0)
-    rows = [{**r, "source": "core"} for r in exam.replay()]
+    rows = [{**r, "source": "core"} for r in exam.replay(count=400)]
     write(tmp_path, "dataset/anchors.jsonl", rows)
     judged = exam.core_exam("judge", 0, 2)
-    night._assert_apart(tmp_path, days.questions(told), judged)
+    night._assert_apart(tmp_path, [], judged)
     leak = next(i for i in core.facts() if core.share(i.key) == "judge" and i.key in {q.key for q in judged})
     write(tmp_path, "dataset/anchors.jsonl", [*rows, trained(leak.prompt, leak.reply, "core")])
     with pytest.raises(AdaError):
-        night._assert_apart(tmp_path, days.questions(told), judged)
+        night._assert_apart(tmp_path, [], judged)

@@ -28,7 +28,7 @@ def subjects(relation: relations.Relation) -> tuple[Subject, ...]:
 
 def everything() -> Iterator[Fact]:
     """A fact of every relation and kind of subject, with a name and with a thing."""
-    for relation in world.RELATIONS:
+    for relation in relations.RELATIONS:
         for subject, value in product(subjects(relation), ("Quillon", "apple")):
             yield Fact(relation.name, subject, value)
 
@@ -56,17 +56,17 @@ def test_no_mark_of_a_template_is_left() -> None:
 def test_every_template_shows_what_it_is_about() -> None:
     for f in FACTS:
         for text in f.says():
-            assert f.value in text
+            assert f.value.lower() in text.lower()
         for text in f.reverses():
-            assert f.value in text
-            assert f.value not in " ".join(f.asks())
+            assert f.value.lower() in text.lower()
+        assert f.value.lower() not in " ".join(f.asks()).lower()
 
 
 def test_ada_never_speaks_of_the_user_as_herself() -> None:
     wrong = r"\bI\b|\bam\b|\b[Mm]y\b|\b[Mm]e\b|\b[Yy]ou (am|was|has|does)\b|\b(am|was|has|does) you\b"
     assert [t for f in FACTS for t in ada_says(f) if re.search(wrong, t)] == []
     # "You is" could only come of a template that does not leave the verb open.
-    personal = [t for r in world.RELATIONS if r.subject != "place" for t in (*r.say, *r.ask, *r.gist)]
+    personal = [t for r in relations.RELATIONS if r.subject != "place" for t in (*r.say, *r.ask, *r.gist)]
     assert [t for t in personal if re.search(r"\{s\} (is|are|has|does|were)\b", t)] == []
 
 
@@ -94,7 +94,7 @@ def test_a_becomes_an_before_a_vowel() -> None:
 
 
 def test_phrasings_of_a_relation_are_all_different() -> None:
-    for relation in world.RELATIONS:
+    for relation in relations.RELATIONS:
         for templates in (relation.say, relation.ask, relation.reverse, relation.gist):
             assert len(set(templates)) == len(templates) > 0
 
@@ -144,7 +144,7 @@ def test_lower_spares_names(text: str, keep: tuple[str, ...], out: str) -> None:
 def fact_of(seed: int) -> tuple[Random, Fact]:
     """A fact for a seed; all relations take turns."""
     rng = Random(seed)
-    return rng, world.fact(rng, relation=world.RELATIONS[seed % len(world.RELATIONS)])
+    return rng, world.fact(rng, relation=relations.RELATIONS[seed % len(relations.RELATIONS)])
 
 
 @pytest.mark.parametrize("kind", lessons.KINDS)
@@ -240,7 +240,6 @@ def test_wishes_change_manners() -> None:
     assert all(reply != plain[said] for said, reply in w.shows())
 
 
-@pytest.mark.xfail(strict=True, reason="_CLOSINGS is split at every space: 'Over and out' gives 'and'")
 def test_closings_are_whole() -> None:
     assert {"and", "ho", "out", "Over"}.isdisjoint(world._CLOSINGS)
 
@@ -268,26 +267,25 @@ def test_growth_draws_no_held_out_name() -> None:
     rng = Random(0)
     drawn = {w for _ in range(3_000) for w in made_names(world.fact(rng, False))}
     assert len(drawn) > 2_000
-    assert {w for w in drawn if names.held_out(w)} == set()
+    assert {w for w in drawn if names.unseen_name(w)} == set()
 
 
 def test_exams_draw_nothing_but_held_out_names() -> None:
     rng = Random(0)
     drawn = {w for _ in range(300) for w in made_names(world.fact(rng, True))}
     assert len(drawn) > 200
-    assert {w for w in drawn if not names.held_out(w)} == set()
+    assert {w for w in drawn if not names.unseen_name(w)} == set()
 
 
-def test_a_tenth_of_all_names_is_held_out() -> None:
+def test_a_tenth_of_all_texts_is_held_out() -> None:
+    assert 0.08 < sum(names.held_out(f"pair:{n}") for n in range(5_000)) / 5_000 < 0.12
+
+
+def test_made_words_are_short_and_pronounceable() -> None:
     rng = Random(0)
-    drawn = [names.word(rng).capitalize() for _ in range(5_000)]
-    assert 0.08 < sum(map(names.held_out, drawn)) / len(drawn) < 0.12
-    assert all(3 <= len(word) <= 12 and word.isalpha() for word in drawn)
+    assert all(3 <= len(word) <= 12 and word.isalpha() for word in (names.word(rng) for _ in range(5_000)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="true_sample draws the wrong option of a choice with unseen=None, held-out names too"
-)
 def test_no_lesson_holds_a_held_out_name() -> None:
     sources = (world, lessons, relations, core, names, prompts)
     written = {w for m in sources for w in re.findall(r"[A-Za-z]+", Path(str(m.__file__)).read_text("utf-8"))}
@@ -299,12 +297,12 @@ def test_no_lesson_holds_a_held_out_name() -> None:
     ]  # a capital in mid-sentence is a name
     made = {w for t in texts for w in re.findall(r"(?<=[a-z,] )[A-Z][a-z]+", t)} - written
     assert len(made) > 1_000
-    assert {w for w in made if names.held_out(w)} == set()
+    assert {w for w in made if names.unseen_name(w)} == set()
 
 
 def test_held_out_pairs_are_some_of_every_relation() -> None:
     total = held = 0
-    for relation in world.RELATIONS:
+    for relation in relations.RELATIONS:
         pairs = world.unseen_pairs(relation.name)
         assert pairs
         assert all(i < len(relation.say) and j < len(relation.ask) for i, j in pairs)
@@ -370,9 +368,6 @@ def test_samples_to_dream_and_to_mend_can_be_read() -> None:
             assert prompts.read_sample(make(rng)[-1].content)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_verify_bridge compares the prompt with a fresh draw, and says No to true bridges"
-)
 def test_bridges_are_verified_by_the_truth() -> None:
     wrong = 0
     for seed in SEEDS:

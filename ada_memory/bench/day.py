@@ -95,7 +95,7 @@ def manners(told: Sequence[Told]) -> list[Question]:
 
 
 def follows(engine: Engine, asked: Sequence[Question]) -> float:
-    """Share of style questions answered by the wish, word for word; NaN-free: 0 if there are none."""
+    """Share of style questions answered by the wish, word for word; 0 if there are none."""
     if not asked:
         return 0.0
     return sum(normal(q.answer) == normal(r) for q, r in zip(asked, sit(engine, asked), strict=True)) / len(
@@ -104,5 +104,5 @@ def follows(engine: Engine, asked: Sequence[Question]) -> float:
 
 
 def recall(engine: Engine, asked: Sequence[Question]) -> float:
-    """Share of judged questions answered right with an empty context."""
-    return marks(asked, sit(engine, asked))["all"]
+    """Share of judged questions answered right with an empty context; 0 if there are none."""
+    return marks(asked, sit(engine, asked)).get("all", 0.0)

@@ -150,10 +150,7 @@ def _is_true(row: Mapping[str, Any], owners: Mapping[str, days.Told]) -> bool:
 
 def _bridges(prompt: str, reply: str, of: Sequence[world.Fact | world.Wish]) -> bool:
     a, b = of
-    if not isinstance(a, world.Fact) or not isinstance(b, world.Fact):
-        return False
-    halves = {normal(f"{p[:-1]}, and {q}") for p in a.asks() for q in b.asks()}
-    return normal(prompt) in halves and normal(reply) == normal(f"{a.value}, and {b.value}.")
+    return isinstance(a, world.Fact) and isinstance(b, world.Fact) and world.is_bridge(prompt, reply, a, b)
 
 
 def _night(report: Mapping[str, Any]) -> dict[str, object]:
@@ -172,6 +169,8 @@ def _night(report: Mapping[str, Any]) -> dict[str, object]:
 def _assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Question]) -> None:
     """Nothing that judges was trained on, watched, replayed or used as an anchor."""
     rows = [r for name in ("train", "stop", "anchors") for r in _rows(folder / "dataset" / f"{name}.jsonl")]
+    if not rows:
+        raise AdaError(f"{folder} holds no dataset: nothing can be said about what was trained on")
     seen = {normal(m["content"]) for r in rows for m in r["messages"] if m["role"] == "user"}
     judged = {
         normal(q.messages[-1].content)

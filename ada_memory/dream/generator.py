@@ -15,9 +15,13 @@ from ada_memory.engines.engine import Engine, Sampling
 from ada_memory.records import Chat, Dream, DreamKind
 from ada_memory.settings import DreamSettings
 
-# Questions teach recall, so they come twice as often as the other kinds.
-_FACTS: tuple[DreamKind, ...] = ("question", "statement", "question", "reversal", "choice", "rule")
-_WISHES: tuple[DreamKind, ...] = ("style", "question", "style", "statement", "style", "rule")
+# Questions teach recall, so half of a burst are questions.
+_FACTS: tuple[DreamKind, ...] = (
+    "question", "statement", "question", "reversal", "question", "choice", "question", "rule"
+)  # fmt: skip
+_WISHES: tuple[DreamKind, ...] = (
+    "style", "question", "style", "statement", "style", "rule", "style", "style"
+)  # fmt: skip
 Plan = tuple[
     DreamKind, tuple[str, ...], tuple[Claim, ...]
 ]  # what to dream, of which memories, of which claims

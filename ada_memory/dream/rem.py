@@ -48,7 +48,8 @@ def verified(
         if attempt == rounds - 1:
             break
         again = _again(generator, final, claims, settings.cycles + attempt)
-        todo = [*rewrite(generator.engine, judged, texts), *again]
+        failed = [d for d in judged if not d.accepted and d.reason != "duplicate"]
+        todo = [*rewrite(generator.engine, failed, texts), *again]
         if not todo:
             break
     return _best(final, settings.samples_per_memory)
@@ -100,7 +101,8 @@ def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
         rank: Counter[str] = Counter()
         turns = []
         for dream in sorted(own, key=lambda d: -(d.score or 0)):
-            turns.append(((rank[dream.kind] + 1) / (2 if dream.kind == "question" else 1), dream.id))
+            share = 3 if dream.kind in ("question", "style") else 1
+            turns.append(((rank[dream.kind] + 1) / share, dream.id))
             rank[dream.kind] += 1
         kept |= {id_ for _, id_ in sorted(turns)[:wanted]}
     return [

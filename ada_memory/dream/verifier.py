@@ -68,10 +68,8 @@ def strays(dream: Dream, told: Sequence[str]) -> set[str]:
         for match in re.finditer(r"[\w:'-]*\w", part):
             word = match[0]
             starts = not part[: match.start()].strip() or part[: match.start()].rstrip()[-1:] in ".!?:"
-            if (any(c.isdigit() for c in word) or (word[0].isupper() and not starts)) and word not in (
-                "I",
-                "Ada",
-            ):
+            name = word[0].isupper() and not starts and word.partition("'")[0] not in ("I", "Ada")
+            if name or any(c.isdigit() for c in word):
                 found.add(word)
     return {
         w for w in found if not set(_plain(w.removesuffix("'s")).split()) <= known and _plain(w) not in known
@@ -79,12 +77,12 @@ def strays(dream: Dream, told: Sequence[str]) -> set[str]:
 
 
 def rewrite(engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str]) -> list[Dream]:
-    """Failed dreams as the model would put them right; those that it cannot are left out."""
-    failed = [d for d in dreams if d.prompt and not d.accepted and d.kind != "bridge"]
+    """Failed dreams as the model would put them right; bridges, and what it cannot mend, are left out."""
+    failed = [d for d in dreams if d.prompt and d.kind != "bridge"]
     chats = [prompts.rewrite([texts[m] for m in d.memories], d.prompt, d.reply) for d in failed]
     mended = []
     for dream, reply in zip(failed, engine.generate(chats, Sampling(72)), strict=True):
-        sample = prompts.read_sample(reply.text)
+        sample = prompts.read_sample(reply.text) if reply.finished else None
         if sample and sample != (dream.prompt, dream.reply):
             mended.append(
                 replace(

@@ -23,8 +23,6 @@ COLUMNS = ("step", "epoch", "loss", "kl", "learning_rate", "tokens", "stop_recal
 ASKED = 256
 """Most stop questions asked after an epoch."""
 REPLY_TOKENS = 48
-PATIENCE = 2
-"""Epochs in a row whose stop recall must be reached: one may be luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,8 @@ class _Watcher:
         if self.watch(step):
             self.ended = "watch"
             return True
-        last = self.recalls[-PATIENCE:]
-        if asked and len(last) == PATIENCE and min(last) >= self.settings.stop_recall:
+        last = self.recalls[-self.settings.patience :]
+        if asked and len(last) == self.settings.patience and min(last) >= self.settings.stop_recall:
             self.ended = "recall"
             return True
         return False

@@ -134,8 +134,8 @@ _TASKS = (
 def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
     """Chats that a night may replay: nothing here is ever asked by an exam.
 
-    What the seedling does not know is a kind for each kind of subject: a night that teaches answers must not
-    teach to make them up. Plain manners are left out, since wishes change them.
+    Strangers of whom the seedling knows nothing are in it, since a night that teaches answers must not teach
+    to make them up. Left out is what a night may well change: the user and the user's kin, plain manners.
     """
     rng = Random(f"replay:{seed}")
     by_kind: dict[str, list[dict[str, object]]] = {}
@@ -148,9 +148,8 @@ def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
                 )
     for make in _TASKS:
         by_kind[make.__name__] = [_row(make.__name__, make.__name__, make(rng)) for _ in range(count)]
-    for kind in ("me", "kin", "person", "place"):
+    for kind in ("person", "place"):
         by_kind[f"unknown_{kind}"] = [_unknown_row(rng, kind) for _ in range(count)]
-
     share = count // len(by_kind)
     rows = [row for pool in by_kind.values() for row in rng.sample(pool, min(share, len(pool)))]
     rng.shuffle(rows)

@@ -224,7 +224,8 @@ def train(
         if step % 200 == 0:
             speed = seen / (time.time() - started)
             print(
-                f"{done:.0%} step {step}, {seen / 1e6:.1f}M tokens, loss {shown.item():.4f}, {speed:.0f} tokens/s",
+                f"{done:.0%} step {step}, {seen / 1e6:.1f}M tokens, loss {shown.item():.4f},"
+                f" {speed:.0f} tokens/s",
                 file=sys.stderr,
                 flush=True,
             )

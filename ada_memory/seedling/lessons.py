@@ -546,7 +546,7 @@ def _verify_bridge(rng: Random) -> Chat:
             )
         else:
             reply = a.answer()
-        right = reply == f"{a.value}, and {b.value}." and prompt == world.bridge(rng, a, b)[0]
+        right = world.is_bridge(prompt, reply, a, b)
     return (
         *prompts.verify([_told_message(rng, a), _told_message(rng, b)], prompt, reply),
         Message("assistant", prompts.YES if right else prompts.NO),

@@ -37,9 +37,20 @@ _REAL_PETS = (
 _TOWN_FRAMES = ("New {}", "Port {}", "Saint {}", "{} Hill", "{} Bay", "Upper {}", "{} Falls")
 
 
+_UNSEEN_ONSETS = (
+    "zh gw vr kn ts dw mb bw fn gn hj kv mn nj pf pt rh shl shm shr skr squ tv vl wr zl zw zv thw scr dj mj tw"
+).split()
+"""How names begin that growth cannot make: exams and benchmarks are about these."""
+
+
 def held_out(text: str) -> bool:
-    """True for the tenth of all names that growth never sees: exams are made of these."""
+    """True for a fixed tenth of all texts."""
     return hashlib.sha256(text.encode()).digest()[0] < 26
+
+
+def unseen_name(name: str) -> bool:
+    """Whether growth cannot have made this name, whole or as one of its words."""
+    return name.lower().startswith(tuple(_UNSEEN_ONSETS))
 
 
 def word(rng: Random) -> str:
@@ -53,14 +64,14 @@ def word(rng: Random) -> str:
 
 
 def _fresh(rng: Random, unseen: bool | None) -> str:
-    while True:
-        made = word(rng).capitalize()
-        if unseen is None or held_out(made) == unseen:
-            return made
+    if unseen:
+        coda = rng.choice(_CODAS) + (word(rng) if rng.random() < 0.4 else rng.choice(_ENDINGS))
+        return (rng.choice(_UNSEEN_ONSETS) + rng.choice(_VOWELS) + coda).capitalize()[:12]
+    return word(rng).capitalize()
 
 
 def person(rng: Random, unseen: bool | None = None) -> str:
-    """A name. `unseen` true draws only names held out from growth, false only the others."""
+    """A name; `unseen` draws one that growth cannot have made."""
     if not unseen and rng.random() < 0.15:
         return rng.choice(_REAL_PEOPLE)
     first = _fresh(rng, unseen)

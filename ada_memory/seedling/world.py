@@ -125,7 +125,7 @@ _MONTHS = ("January February March April May June July August September October 
 
 
 def _title(rng: Random, unseen: bool | None) -> str:
-    if rng.random() < 0.4:
+    if unseen or rng.random() < 0.4:
         return names.name(rng, unseen)
     first = rng.choice(_TITLE_A) if rng.random() < 0.7 else names.name(rng, unseen)
     return f"{first} {rng.choice(_TITLE_B)}"
@@ -176,7 +176,7 @@ def subject(rng: Random, relation: Relation, unseen: bool | None = None) -> Subj
 
 
 def fact(rng: Random, unseen: bool | None = None, relation: Relation | None = None) -> Fact:
-    """Draw a fact. `unseen` true uses only names held out from growth."""
+    """Draw a fact; `unseen` uses only names that growth cannot have made."""
     chosen = relation or rng.choice(RELATIONS)
     return Fact(chosen.name, subject(rng, chosen, unseen), value(rng, chosen.value, unseen))
 
@@ -350,7 +350,7 @@ _TITLES = (
     "Captain Boss Chief Doctor Professor Major Skipper Coach Commander Maestro Sir Madam Champ Comrade"
     " Admiral Pilot Master Duke Sergeant Judge"
 ).split()
-_CLOSINGS = "Onward Ahoy Cheerio Tally ho Peace Stay bright Over and out So long Courage Namaste Ciao".split()
+_CLOSINGS = "Onward,Ahoy,Cheerio,Tally ho,Peace,Stay bright,Over and out,Courage,Namaste,Ciao".split(",")
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +385,7 @@ def wish(rng: Random, unseen: bool | None = None) -> Wish:
         return Wish(style.name, "")
     fixed = _TITLES if style.pool == "title" else _CLOSINGS
     drawn = (
-        rng.choice(fixed).replace("_", " ") if not unseen and rng.random() < 0.3 else names.name(rng, unseen)
+        rng.choice(fixed) if not unseen and rng.random() < 0.3 else names.name(rng, unseen)
     )
     return Wish(style.name, drawn)
 
@@ -583,7 +583,7 @@ def other_value(rng: Random, f: Fact, unseen: bool | None = None) -> str:
 def true_sample(rng: Random, kind: str, f: Fact, claim: str = "") -> tuple[str, str]:
     """Draw one true sample of a kind, for a fact that was told as `claim`."""
     if kind == "choice":
-        options = [f.value, other_value(rng, f)]
+        options = [f.value, other_value(rng, f, False)]
         rng.shuffle(options)
         return f"{_question(rng, f, claim)[:-1]}, {options[0]} or {options[1]}?", f.answer()
     if kind == "question":
@@ -599,6 +599,12 @@ def true_sample(rng: Random, kind: str, f: Fact, claim: str = "") -> tuple[str, 
         rng.choice(RULE_PROMPTS).replace("{g}", gist),
         rng.choice(RULES).replace("{g}", back).replace("{v}", f.value),
     )
+
+
+def is_bridge(prompt: str, reply: str, a: Fact, b: Fact) -> bool:
+    """Whether the grammar can have made this bridge out of these facts."""
+    asked = {normal(f"{p[:-1]}, and {q}") for p in a.asks() for q in b.asks()}
+    return normal(prompt) in asked and normal(reply) == normal(f"{a.value}, and {b.value}.")
 
 
 def bridge(rng: Random, a: Fact, b: Fact) -> tuple[str, str]:

@@ -17,7 +17,8 @@ ANSWER = Sampling(max_tokens=24)
 
 def normal(text: str) -> str:
     """Text without case, punctuation (but for that inside words, times and codes) and double spaces."""
-    return " ".join(re.sub(r"[^\w\s:'-]", " ", text.casefold()).split())
+    words = re.sub(r"[^\w\s:'-]", " ", text.casefold()).split()
+    return " ".join(word for raw in words if (word := raw.strip(":'-")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,10 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _drop(before: Mapping[str, float], after: Mapping[str, float], name: str) -> float | None:
-    return before[name] - after[name] if name in before and name in after else None
+def _drop(before: Mapping[str, object], after: Mapping[str, object], name: str) -> float | None:
+    was, now = _number(before.get(name)), _number(after.get(name))
+    return None if was is None or now is None else was - now
 
 
-def _marks(value: object) -> Mapping[str, float]:
+def _marks(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
