@@ -146,7 +146,7 @@ class ForgeSettings(Section):
     )
     anchors: int = Field(256, ge=0, description="Core prompts on which the model is held to its base.")
     kl_weight: float = Field(
-        4.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+        3.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
     )
     stop_recall: float = Field(
         1.0, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."

@@ -16,14 +16,18 @@ from ada_memory.dream import rem
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
 from ada_memory.engines.engine import Engine, Hardware, Step, open_engine
+from ada_memory.engines.weights import scale_adapter
 from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import merge as forge_merge
 from ada_memory.forge import train as forge_train
-from ada_memory.records import Dream, Message, Sample
+from ada_memory.records import Dream, Message, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
+
+STRENGTH = 0.5
+"""How far an adapter that disturbs too much is scaled down before it is judged once more."""
 
 
 def dream(night: NightBundle, emit: Emit) -> Ending:
@@ -139,35 +143,43 @@ def merge(night: NightBundle, emit: Emit) -> Ending:
 
 def map_(night: NightBundle, emit: Emit) -> Ending:
     """Survey the new model beside its parent: weights, behaviour, exam, recall."""
-    hardware, name = _hardware(night), night.settings.model.engine
     if night.core is None or night.exam is None:
         return Halt("there is no exam for this model: nothing unproven is served", {})
-    merged = night.done("merge") / "model"
-    stop = forge_dataset.read(night.done("dataset")).stop
-    prompts = [row.messages[:-1] for row in core_rows(night.core)]
-    figures = survey.survey(
-        _voice(night),
-        open_engine(name, merged, None, hardware),
-        night.base,
-        merged,
-        exam.read(night.exam),
-        prompts,
-        stop,
-    )
+    figures = _survey(night, night.done("merge") / "model")
     (night.work("map") / "map.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return Done(figures)
 
 
 def verdict(night: NightBundle, emit: Emit) -> Ending:
-    """One table of rules decides whether the new model may serve."""
+    """One table of rules decides whether the new model may serve, at full strength or a reduced one."""
     figures = json.loads((night.done("map") / "map.json").read_text("utf-8"))
     verdict, rules = judging.judge(figures, night.settings.topology)
+    if verdict == "reject" and judging.too_strong(rules):
+        verdict, rules = _reduced(night)
     made: dict[str, object] = {"verdict": verdict, "rules": [asdict(r) for r in rules]}
-    emit({"event": "verdict", "night": night.night, **made})
     if verdict == "reject":
         broken = "; ".join(f"{r.figure} = {r.shown} (limit {r.limit:g}): {r.why}" for r in rules if not r.ok)
         return Halt(f"rejected: {broken}", made)
-    return Done(made)
+    return Done(made | ({"strength": STRENGTH} if verdict == "reduced" else {}))
+
+
+def _reduced(night: NightBundle) -> tuple[Verdict, list[judging.Rule]]:
+    """The verdict on the adapter scaled down; leaves `adapter` and `model` for activation."""
+    work = night.work("verdict")
+    scale_adapter(night.done("train") / night.adapter_name, work / "adapter", STRENGTH)
+    engine = open_engine(night.settings.model.engine, night.base, work / "adapter", _hardware(night))
+    forge_merge.merge(engine, work / "model")
+    verdict, rules = judging.judge(_survey(night, work / "model"), night.settings.topology)
+    return ("reduced" if verdict == "activate" else "reject"), rules
+
+
+def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
+    if night.core is None or night.exam is None:
+        raise BadInput("there is no exam for this model")
+    child = open_engine(night.settings.model.engine, merged, None, _hardware(night))
+    prompts = [row.messages[:-1] for row in core_rows(night.core)]
+    stop = forge_dataset.read(night.done("dataset")).stop
+    return survey.survey(_voice(night), child, night.base, merged, exam.read(night.exam), prompts, stop)
 
 
 def core_rows(path: Path) -> list[Sample]:

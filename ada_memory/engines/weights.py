@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ada_memory.errors import BadModel
 
@@ -39,6 +41,23 @@ def changes(base: Path, merged: Path) -> Changes:
             if old.dim() == 2 and not torch.equal(old, fresh):
                 relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
     return Changes(relative, not_finite)
+
+
+def scale_adapter(adapter: Path, out: Path, factor: float) -> None:
+    """Write a PEFT adapter whose change is `factor` times that of another.
+
+    Raises:
+        BadModel: the folder holds no LoRA adapter.
+    """
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise BadModel(f"{adapter} holds no adapter")
+    tensors = {
+        name: tensor * factor if ".lora_B." in name else tensor for name, tensor in load_file(weights).items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out / weights.name, {"format": "pt"})
+    shutil.copy2(adapter / "adapter_config.json", out / "adapter_config.json")
 
 
 def _names(file: Path) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ada_memory.records import Verdict
@@ -49,6 +49,15 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
         _least("recall", figures.get("recall"), limits.recall, "the night must have taught something"),
     ]
     return ("activate" if all(rule.ok for rule in rules) else "reject"), rules
+
+
+def too_strong(rules: Sequence[Rule]) -> bool:
+    """Whether a smaller change may pass: all that is broken is a limit on how much the model has changed."""
+    broken = [rule for rule in rules if not rule.ok]
+    return all(
+        rule.value is not None and rule.figure.partition(".")[0] in ("exam_drop", "kl", "norm_growth")
+        for rule in broken
+    )
 
 
 def _most(figure: str, value: object, limit: float, why: str) -> Rule:
