@@ -155,7 +155,9 @@ def verdict(night: NightBundle, emit: Emit) -> Ending:
     figures = json.loads((night.done("map") / "map.json").read_text("utf-8"))
     verdict, rules = judging.judge(figures, night.settings.topology)
     if verdict == "reject" and judging.too_strong(rules):
-        verdict, rules = _reduced(night)
+        reduced, again = _reduced(night)
+        if reduced == "reduced":
+            verdict, rules = reduced, again
     made: dict[str, object] = {"verdict": verdict, "rules": [asdict(r) for r in rules]}
     if verdict == "reject":
         broken = "; ".join(f"{r.figure} = {r.shown} (limit {r.limit:g}): {r.why}" for r in rules if not r.ok)

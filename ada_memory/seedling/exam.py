@@ -125,14 +125,15 @@ def tasks(seed: int, each: int) -> Iterator[Question]:
             yield _last(chat, make.__name__, make.__name__)
 
 
-_TASKS = (
-    lessons.answer_in_context, lessons.style_in_context, lessons.conversation, lessons.formats,
-    lessons.summary, lessons.extract, lessons.dream, lessons.verify, lessons.rewrite, lessons.supersede,
-)  # fmt: skip
+_TASKS = {
+    "context": (lessons.answer_in_context, lessons.style_in_context, lessons.conversation),
+    "form": (lessons.formats, lessons.summary),
+    "night": (lessons.extract, lessons.dream, lessons.verify, lessons.rewrite, lessons.supersede),
+}
 
 
 def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
-    """Chats that a night may replay: nothing here is ever asked by an exam.
+    """Chats that a night may replay, as many of each kind: nothing here is ever asked by an exam.
 
     Strangers of whom the seedling knows nothing are in it, since a night that teaches answers must not teach
     to make them up. Left out is what a night may well change: the user and the user's kin, plain manners.
@@ -146,11 +147,10 @@ def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
                 by_kind.setdefault(item.category, []).append(
                     _row(item.category, item.key, lessons.chat(prompt, item.reply))
                 )
-    for make in _TASKS:
-        by_kind[make.__name__] = [_row(make.__name__, make.__name__, make(rng)) for _ in range(count)]
-    for kind in ("person", "place"):
-        by_kind[f"unknown_{kind}"] = [_unknown_row(rng, kind) for _ in range(count)]
-    share = count // len(by_kind)
+    share = count // (len(by_kind) + len(_TASKS) + 1)
+    for kind, makers in _TASKS.items():
+        by_kind[kind] = [_row(kind, make.__name__, make(rng)) for _ in range(share) for make in makers]
+    by_kind["unknown"] = [_unknown_row(rng, kind) for _ in range(share) for kind in ("person", "place")]
     rows = [row for pool in by_kind.values() for row in rng.sample(pool, min(share, len(pool)))]
     rng.shuffle(rows)
     return rows
@@ -160,7 +160,7 @@ def _unknown_row(rng: Random, kind: str) -> dict[str, object]:
     f = world.fact(rng, False)
     while f.subject.kind != kind:
         f = world.fact(rng, False)
-    return _row(f"unknown_{kind}", "unknown", lessons.chat(rng.choice(f.asks()), core.UNKNOWN))
+    return _row("unknown", "unknown", lessons.chat(rng.choice(f.asks()), core.UNKNOWN))
 
 
 def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:
@@ -170,7 +170,7 @@ def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:
 def write(folder: Path) -> None:
     """Write `core.jsonl` and `exam.jsonl` for the night."""
     folder.mkdir(parents=True, exist_ok=True)
-    gate = [asdict(q) for q in core_exam("gate", 0)]
+    gate = [asdict(q) for q in core_exam("gate", 0, 2)]
     for name, rows in (("core", replay()), ("exam", gate)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 

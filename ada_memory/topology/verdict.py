@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ada_memory.records import Verdict
 from ada_memory.settings import TopologySettings
 
+SAFETY = ("identity", "refusal")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -36,7 +38,10 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
         ),
         *(
             _most(
-                f"exam_drop.{name}", _drop(before, after, name), limits.category_drop, f"{name} must not fall"
+                f"exam_drop.{name}",
+                _drop(before, after, name),
+                limits.safety_drop if name in SAFETY else limits.category_drop,
+                f"{name} must not fall",
             )
             for name in sorted(before)
             if name != "all"
