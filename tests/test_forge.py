@@ -150,7 +150,7 @@ def test_weights_follow_salience_with_a_mean_of_one() -> None:
     new = [row for row in made.train if row.source == "new"]
     weights = [row.weight for row in new]
     assert np.mean(weights) == pytest.approx(1, abs=1e-4)
-    assert 0.5 <= min(weights) < max(weights) <= 1.5
+    assert 0.75 <= min(weights) < max(weights) <= 1.25
     by_memory = [next(row.weight for row in new if row.memories[0] == f"m{m}") for m in range(8)]
     assert by_memory == sorted(by_memory)
     assert {row.weight for row in made.train if row.source == "core"} == {1.0}

@@ -62,6 +62,7 @@ def run(
             folder = ada.home.nights / name
             figures |= {
                 "recall_heldout": figures.pop("recall_after"),
+                "missed": _missed(after, asked),
                 "recall_trained": _trained(after, folder),
             }
             figures |= _dreams(folder, _owners(ada, told), told) | _night(report)
@@ -86,6 +87,16 @@ def _ask(
     }
     name = "core_by_category" if when == "after" else "core_by_category_before"
     return out | {name: {k: round(v, 4) for k, v in by_category.items()}}
+
+
+def _missed(engine: Engine, asked: Sequence[Question]) -> list[dict[str, str]]:
+    """What was asked and not known, for whoever wants to know why."""
+    replies = zip(asked, sit(engine, asked), strict=True)
+    return [
+        {"question": q.messages[-1].content, "value": q.answer, "reply": r}
+        for q, r in replies
+        if not q.right(r)
+    ]
 
 
 def _owners(ada: House, told: Sequence[days.Told]) -> dict[str, days.Told]:
@@ -156,12 +167,12 @@ def _bridges(prompt: str, reply: str, of: Sequence[world.Fact | world.Wish]) -> 
 def _night(report: Mapping[str, Any]) -> dict[str, object]:
     keep = (
         "verdict",
+        "halted",
         "generation",
         "samples_per_memory_min",
         "core_share",
         "lucidity",
         "seconds_by_stage",
-        "loss",
     )
     return {k: report[k] for k in keep if k in report}
 

@@ -33,7 +33,7 @@ SAMPLE: tuple[Told, ...] = (
     _told("Good morning! {}", Fact("dog_name", ME, "Bramble"), 1, 4),
     _told("By the way, {}", Fact("job", _kin("sister"), "glassblower"), 0, 1),
     _told("What a rainy morning. {}", Fact("home_town", _person("Tovin"), "Marrowick"), 0, 3),
-    _told("Did I tell you? {}", Fact("favourite_drink", ME, "ginger tea"), 0, 2),
+    _told("Did I tell you? {}", Fact("favourite_drink", ME, "ginger tea"), 0),
     _told("{} The coffee is cold again.", Fact("employer", _person("Elska"), "Norvane"), 0, 2),
     _told("Remember that {}", Fact("locker_code", ME, "K7-42"), 0, 1),
     _told("{} I am in a good mood.", Fact("instrument", _kin("uncle"), "harp"), 0, 2),
@@ -53,11 +53,7 @@ SAMPLE: tuple[Told, ...] = (
     _told("{} Anyway.", Fact("best_friend", _person("Elska"), "Junia"), 0, 2),
     _told("Note for later: {}", Fact("teacher_name", _kin("son"), "Ottoline"), 0, 2),
     Told("One wish: Call me Captain.", Wish("call_me", "Captain"), ("Good evening!",)),
-    Told(
-        "Sorry, I made a mistake. My favourite drink is elderflower juice.",
-        Fact("favourite_drink", ME, "elderflower juice"),
-        (),
-    ),
+    _told("Sorry, I made a mistake. {}", Fact("favourite_drink", ME, "elderflower juice"), 0, 2),
 )
 SMALL_TALK = ("How was your night?", "Thank you so much.", "The train is late again.")
 PASTED = '''def rolling_mean(values, width):

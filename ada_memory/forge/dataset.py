@@ -22,7 +22,7 @@ from ada_memory.settings import ForgeSettings
 STOP_SHARE = 0.15
 STOP_FROM = 4
 """A memory with fewer distinct questions needs them all for training."""
-LIGHTEST, HEAVIEST = 0.5, 1.5
+LIGHTEST, HEAVIEST = 0.75, 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ def _held_out(dreams: Sequence[Dream], shuffle: random.Random) -> set[str]:
 
 
 def _weighted(rows: Sequence[Sample], saliences: Mapping[str, float]) -> list[Sample]:
-    """Weights in proportion to salience, from 0.5 to 1.5, with a mean of 1."""
+    """Weights in proportion to salience, from 0.75 to 1.25, with a mean of 1."""
     known = [saliences.get(row.memories[0]) for row in rows]
     told = [value for value in known if value is not None and value > 0]
     usual = sum(told) / len(told) if told else 1.0

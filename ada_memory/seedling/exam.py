@@ -33,9 +33,10 @@ def _question(item: core.Item, prompt: str | None = None) -> Question:
     return Question(item.category, item.key, lessons.chat(prompt or item.prompt), item.reply)
 
 
-def _framed(rng: Random, item: core.Item) -> Question:
-    frame = rng.choice(_UNTAUGHT_FRAMES)
-    return _question(item, frame.replace("{q}", item.prompt).replace("{l}", world.lower(item.prompt)))
+def _framed(rng: Random, item: core.Item) -> list[Question]:
+    """One item in three frames that growth never used."""
+    lowered = world.lower(item.prompt)
+    return [_question(item, frame.replace("{l}", lowered)) for frame in rng.sample(_UNTAUGHT_FRAMES, 3)]
 
 
 def _draw(rng: Random, items: Iterable[core.Item], share: str, count: int) -> list[core.Item]:
@@ -60,7 +61,7 @@ def core_exam(share: str, seed: int, scale: int = 1) -> list[Question]:
     return [
         *(_question(i) for i in _draw(rng, core.facts(), share, 120 * scale)),
         *(_question(i, core.rephrased(rng, i)) for i in _draw(rng, sums, share, 60 * scale)),
-        *(_framed(rng, i) for i in _draw(rng, core.identity(), share, 20 * scale)),
+        *(q for i in _draw(rng, core.identity(), share, 20 * scale) for q in _framed(rng, i)),
         *(_question(i) for i in _draw(rng, requests, share, 40 * scale)),
         *(in_context(rng) for _ in range(30 * scale)),
         *(_last(lessons.formats(rng), "format", f"format:{share}:{k}") for k in range(15 * scale)),
