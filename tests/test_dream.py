@@ -485,6 +485,7 @@ def test_lucidity_is_the_share_of_true_dreams_of_each_cycle() -> None:
     assert figures["lucidity"] == [0.5, 1.0, 0.0]
     assert (figures["made"], figures["accepted"]) == (8, 4)
     assert figures["rejected"] == {"the memory answers": 2, "duplicate": 1}
+    assert figures["spare"] == 1, "every dream is accounted for"
     assert figures["by_kind"] == {"question": 3, "rule": 1}
 
 

@@ -50,7 +50,7 @@ def run(home: Path | None = None) -> int:
             console, ada, asked, core, "After the night: empty context, recall off, phrasings never trained"
         )
         _recalled(console, ada)
-        console.print(f"\nThe report: {ada.home.nights / night / 'report' / 'report.md'}")
+        console.print(f"\nThe report: {ada.home.nights / night / 'report' / 'report.md'}", soft_wrap=True)
         active = ada.client.status()["generation"] != status["generation"]
     verdict = report.get("verdict") or "reject"
     console.print(

@@ -65,7 +65,7 @@ def run(
                 "missed": _missed(after, asked),
                 "recall_trained": _trained(after, folder),
             }
-            figures |= _dreams(folder, _owners(ada, told), told) | _night(report)
+            figures |= _dreams(folder, _owners(ada, told), told) | _night(report, folder)
             _assert_apart(folder, asked, core)
     return figures
 
@@ -164,7 +164,7 @@ def _bridges(prompt: str, reply: str, of: Sequence[world.Fact | world.Wish]) -> 
     return isinstance(a, world.Fact) and isinstance(b, world.Fact) and world.is_bridge(prompt, reply, a, b)
 
 
-def _night(report: Mapping[str, Any]) -> dict[str, object]:
+def _night(report: Mapping[str, Any], folder: Path) -> dict[str, object]:
     keep = (
         "verdict",
         "halted",
@@ -174,7 +174,9 @@ def _night(report: Mapping[str, Any]) -> dict[str, object]:
         "lucidity",
         "seconds_by_stage",
     )
-    return {k: report[k] for k in keep if k in report}
+    made = json_.loads((folder / "dataset" / "figures.json").read_text("utf-8"))
+    kinds = {"kinds_per_memory_min": made["kinds_per_memory_min"]}
+    return {k: report[k] for k in keep if k in report} | kinds
 
 
 def _assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Question]) -> None:

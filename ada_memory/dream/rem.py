@@ -135,6 +135,7 @@ def figures(dreams: Sequence[Dream], cycles: int) -> dict[str, object]:
         "rewritten": sum(d.attempt > 0 for d in dreams),
         "rewritten_accepted": sum(d.attempt > 0 and d.accepted for d in dreams),
         "lucidity": [round(sum(by_cycle[c]) / max(1, len(by_cycle[c])), 4) for c in range(cycles)],
+        "spare": sum(good(d) and not d.accepted for d in dreams),
         "rejected": dict(Counter(_short(d.reason) for d in dreams if not good(d)).most_common()),
         "by_kind": dict(Counter(d.kind for d in dreams if d.accepted)),
     }
