@@ -42,6 +42,10 @@ def test_a_term_signal_ends_it_well_even_while_somebody_watches(short: Path, mod
         heard: list[dict[str, object]] = []
         watcher = threading.Thread(target=lambda: heard.extend(daemon.client().events()))
         watcher.start()
+        with daemon.client() as ada:
+            while not heard:  # until the watcher is there
+                ada.post("What a lovely morning.")
+                time.sleep(0.05)
         assert daemon.stop(signal.SIGTERM) == 0
         watcher.join(30)
         assert not watcher.is_alive()

@@ -113,7 +113,7 @@ def judge() -> list[Question]:
 
 @pytest.fixture(scope="module")
 def gate() -> list[Question]:
-    return exam.core_exam("gate", 0)
+    return exam.core_exam("gate", 0, 2)
 
 
 @pytest.fixture(scope="module")
