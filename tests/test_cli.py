@@ -377,7 +377,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_night(daemon: FakeDaemon) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  shells may ignore it
     )
     assert watching.stdout is not None
     assert "gather" in watching.stdout.readline()
