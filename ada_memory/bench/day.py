@@ -24,7 +24,6 @@ class Told:
     text: str
     of: Fact | Wish
     judges: tuple[str, ...] = ()
-    corrected: bool = False
 
 
 def day(facts: int, seed: int, wishes: int = 2) -> list[Told]:
