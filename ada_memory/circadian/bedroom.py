@@ -1,7 +1,7 @@
 """Where the sleeper sleeps: one child process and the lines that it says. A night enters, events leave.
 
-The child is in a process group of its own, holds the other end of a pipe that closes when the daemon ends,
-and says on standard error what libraries say; that goes to the night's `sleeper.log`.
+The child is in a process group of its own and ends when the daemon does. What libraries say on standard error
+goes to the night's `sleeper.log`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Bedroom:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "ada_memory.circadian.sleeper", str(night.folder),
                 "--until", night.until, "--stages", self._stages, "--parent", str(os.getpid()),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
                 cwd=_PACKAGE, process_group=0, limit=_LONGEST_LINE,
             )
         child = self._child
