@@ -62,7 +62,7 @@ case $choice in
 esac
 
 need=3
-if [ $kind = cuda ]; then need=10; fi
+if [ "$kind" = cuda ]; then need=10; fi
 free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
 if [ ! -d .venv ] && [ "$free" -lt $need ]; then
     stop "$need GB of disk are needed here, $free GB are free" "make room, or clone to another disk"
@@ -88,10 +88,10 @@ EOF
 }
 
 from=plain
-if [ $kind = cpu ] && [ "$system" = Linux ] && answers $cpu_index; then from=cpu_index; fi
+if [ "$kind" = cpu ] && [ "$system" = Linux ] && answers $cpu_index; then from=cpu_index; fi
 
-say "Python $version ($python), PyTorch for $(if [ $kind = cuda ]; then echo CUDA; else echo 'the CPU'; fi)"
-if [ $kind = cuda ]; then
+say "Python $version ($python), PyTorch for $(if [ "$kind" = cuda ]; then echo CUDA; else echo 'the CPU'; fi)"
+if [ "$kind" = cuda ]; then
     say "downloads, unless pip has them: about 3 GB of torch $torch_version with CUDA, and about 270 MB of the rest"
 else
     say "downloads, unless pip has them: up to 190 MB of torch $torch_version and about 270 MB of the rest (2 GB on disk)"
@@ -99,7 +99,7 @@ fi
 
 # --- Install -------------------------------------------------------------------------------------------------
 case $root in "" | unfinished | "$PWD") moved=no ;; *) moved=yes ;; esac
-if ! works || [ "${had:-$kind}" != $kind ] || [ $moved = yes ]; then
+if ! works || [ "${had:-$kind}" != "$kind" ] || [ $moved = yes ]; then
     say "1/3 a new environment in .venv"
     "$python" -m venv --clear .venv
 fi
@@ -111,7 +111,7 @@ if [ $from = cpu_index ]; then
     # Without its dependencies: those come with the rest, from the index that pip is set up to use.
     pip install -qq --no-deps --index-url $cpu_index "torch==$torch_version"
 else
-    if [ $kind = cpu ] && [ "$system" = Linux ]; then
+    if [ "$kind" = cpu ] && [ "$system" = Linux ]; then
         if pip install -qq --dry-run --report - "torch==$torch_version" | grep -q '"name": "nvidia-'; then
             stop "$cpu_index does not answer, and your package index has torch with CUDA only" \
                 "try again when it answers, or make setup TORCH=cuda (about 3 GB; it runs on the CPU too)"

@@ -1,21 +1,26 @@
-"""What starts a night: the clock in both changes of the hour, a laptop that slept, a buffer that fills."""
+"""What starts a night: the hours of sunset, a laptop that slept, a buffer that fills, and what it waits for.
+
+Whole days of it, with the clock that is stepped through them, are in test_time.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from ada_memory.circadian import sunset
-from ada_memory.circadian.sunset import Sunset, clock_night, last_sunset, next_sunset
-from ada_memory.errors import BadSetting, Conflict
+from ada_memory.circadian.hours import clock_night, last_sunset, next_sunset
+from ada_memory.circadian.sunset import Outlook, Sunset
+from ada_memory.errors import BadModel, BadSetting, Conflict
 from ada_memory.records import NightKind, NightRecord, StageName, StageRecord
-from ada_memory.settings import SunsetSettings
+from ada_memory.settings import CHECKOUT, SunsetSettings
 from tests.nights import Mind
 
 BERLIN = SunsetSettings(at="02:00", timezone="Europe/Berlin", capacity=3, min_gap_minutes=30)
@@ -33,11 +38,11 @@ class Bed:
         self.slept: list[tuple[NightKind, str]] = []
         self.settings = BERLIN
         self.learns = True
-        self.conflict = False
+        self.refuses: Exception | None = None
 
     async def sleep(self, kind: NightKind) -> NightRecord:
-        if self.conflict:
-            raise Conflict("a night is under way already")
+        if self.refuses is not None:
+            raise self.refuses
         journal, now = self.mind.journal, self.mind.now
         name = clock_night(self.settings, now) if kind == "clock" else f"p{len(self.slept)}"
         night = NightRecord(name, kind, now, journal.position(), "gen-0000", 0)
@@ -86,12 +91,23 @@ def test_sunsets_around_a_moment(now: str, last: str, following: str) -> None:
         assert [at.astimezone(UTC) for at in around if at] == [utc(last), utc(following)]
 
 
-def test_each_local_date_has_exactly_one_sunset() -> None:
-    now, seen = utc("2026-01-01T00:00"), []
+@pytest.mark.parametrize(
+    ("place", "at"),
+    [
+        ("Europe/Berlin", "02:00"),
+        ("Australia/Lord_Howe", "02:15"),  # half an hour is lost in spring
+        ("Africa/Cairo", "00:00"),  # the spring day begins at 01:00
+        ("America/Nuuk", "23:30"),  # lost in spring: the moment comes after midnight, its date stays
+    ],
+)
+def test_each_local_date_has_exactly_one_sunset(place: str, at: str) -> None:
+    settings = SunsetSettings(at=at, timezone=place)
+    now, seen = utc("2026-01-01T12:00"), []
     for _ in range(365):
-        now = next_sunset(BERLIN, now) or now
-        seen.append(clock_night(BERLIN, now))
-    assert len(set(seen)) == 365 and seen == sorted(seen)
+        now = next_sunset(settings, now) or now
+        seen.append(clock_night(settings, now))
+    dates = [(utc("2026-01-01T12:00") + timedelta(days=day)).date().isoformat() for day in range(366)]
+    assert seen in (dates[1:], dates[:-1])
 
 
 @pytest.mark.parametrize(
@@ -114,55 +130,71 @@ def test_no_clock_no_sunset(mind: Mind) -> None:
     assert made(mind, never)[0].next_sunset() is None
 
 
-def test_a_zone_that_is_none() -> None:
-    with pytest.raises(BadSetting, match="no such zone"):
-        next_sunset(SunsetSettings(timezone="Europe/Atlantis"), utc("2026-01-01T00:00"))
+@pytest.mark.parametrize("name", ["Europe/Atlantis", "Europe", "../etc/passwd", "PST4DST"])
+def test_a_zone_that_is_none(mind: Mind, name: str) -> None:
+    """Also one that was there when it was set: the daemon says so when it starts, not at two at night."""
+    with pytest.raises(BadSetting, match="no such zone") as refused:
+        made(mind, SunsetSettings(timezone=name))
+    assert "Europe/Berlin" in refused.value.hint
 
 
-def test_the_hour_that_comes_twice_makes_one_night(mind: Mind) -> None:
-    bell, bed = made(mind)
-    for moment in ("2026-10-25T00:00:01", "2026-10-25T01:00:01", "2026-10-26T01:00:01"):
-        mind.now = utc(moment)
-        asyncio.run(bell.on_clock())
-    assert bed.slept == [("clock", "2026-10-25"), ("clock", "2026-10-26")]
+def test_a_machine_whose_zone_is_not_known() -> None:
+    code = """
+from ada_memory.circadian.hours import zone
+from ada_memory.settings import SunsetSettings
+zone(SunsetSettings())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TZ": "PST4DST"},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    assert "BadSetting: sunset.timezone is empty, and the machine's own time zone is not known" in done.stderr
 
 
 def test_a_missed_sunset_is_caught_up_once(mind: Mind) -> None:
     bell, bed = made(mind)
     mind.say("My cat is called Miso.")
     mind.now += timedelta(days=3)  # the machine slept through three sunsets
-    asyncio.run(bell.catch_up())
+    asyncio.run(bell.look())
     assert len(bed.slept) == 1
     mind.say("My dog is called Bruno.")
-    asyncio.run(bell.catch_up())
-    asyncio.run(bell.on_clock())
+    asyncio.run(bell.look())
     assert len(bed.slept) == 1
     mind.now += timedelta(days=1)
-    asyncio.run(bell.catch_up())
+    asyncio.run(bell.look())
     assert len(bed.slept) == 2
 
 
 def test_nothing_is_caught_up_that_was_not_missed(mind: Mind) -> None:
     bell, bed = made(mind)
     mind.now = (last_sunset(BERLIN, mind.now) or mind.now) + timedelta(days=2, hours=1)
-    asyncio.run(bell.catch_up())
+    asyncio.run(bell.look())
     assert bed.slept == [], "nothing waits"
-    asyncio.run(bed.sleep("manual"))
     mind.say("My cat is called Miso.")
-    asyncio.run(bell.catch_up())
-    assert [kind for kind, _ in bed.slept] == ["manual"], "she has slept since the last sunset"
-    mind.now += timedelta(days=1)
-    off, alone = made(mind, BERLIN.model_copy(update={"catch_up": False}))
-    asyncio.run(off.catch_up())
-    assert alone.slept == []
+    asyncio.run(bed.sleep("manual"))
+    asyncio.run(bell.look())
+    assert [kind for kind, _ in bed.slept] == ["manual"], "it has learned what waited"
+
+
+def test_what_a_night_since_could_not_learn_is_not_caught_up_again(mind: Mind) -> None:
+    bell, bed = made(mind)
+    mind.say("My cat is called Miso.")
+    mind.now += timedelta(days=2)
+    bed.learns = False
+    asyncio.run(bed.sleep("manual"))
+    asyncio.run(bell.look())
+    assert [kind for kind, _ in bed.slept] == ["manual"]
 
 
 def test_an_app_that_posts_old_interactions_makes_no_missed_night(mind: Mind) -> None:
     bell, bed = made(mind)
     now, mind.now = mind.now, utc("2020-01-01T00:00")
     mind.say("My cat is called Miso.")
-    mind.now = (last_sunset(BERLIN, now) or now) + timedelta(seconds=1)
-    asyncio.run(bell.catch_up())
+    mind.now = now
+    asyncio.run(bell.look())
     assert bed.slept == []
 
 
@@ -203,32 +235,49 @@ def test_capacity_zero_never_starts_a_night(mind: Mind) -> None:
     assert bed.slept == []
 
 
-def test_a_night_under_way_is_as_good(mind: Mind) -> None:
+def test_what_the_next_night_waits_for(mind: Mind) -> None:
     bell, bed = made(mind)
-    bed.conflict = True
+    asyncio.run(bell.look())
+    assert bell.outlook().last_refusal is None, "there was nobody to miss a sunset"
+    mind.say("My cat is called Miso.")
+    asyncio.run(bed.sleep("manual"))
+    mind.now = (next_sunset(BERLIN, mind.now) or mind.now).astimezone(UTC) + timedelta(hours=1)
+    asyncio.run(bell.look())
+    coming = next_sunset(BERLIN, mind.now)
+    missed = clock_night(BERLIN, mind.now)
+    nothing = f"the sunset of {missed} was missed, and nothing waits from before it"
+    assert bell.outlook() == Outlook(coming, 0, 3, None, (mind.now, nothing))
     for number in range(3):
         mind.say(f"Fact {number}.")
-    assert asyncio.run(bell.on_memory()) is None
-    assert asyncio.run(bell.on_clock()) is None
+    bed.refuses = Conflict("a night is under way already")
+    since = mind.now
+    for _ in range(3):
+        assert asyncio.run(bell.on_memory()) is None
+        assert bell.outlook() == Outlook(coming, 3, 3, None, (since, "a night is under way already"))
+        mind.now += timedelta(minutes=1)
+    bed.refuses = None
+    opened = mind.now
+    assert asyncio.run(bell.on_memory()) is not None
+    assert bell.outlook() == Outlook(coming, 0, 3, opened + timedelta(minutes=30), None)
 
 
-def test_the_scheduler_forgives_a_laptop(mind: Mind) -> None:
-    async def story() -> Any:
-        bell, _ = made(mind)
-        await bell.start()
-        assert bell._scheduler is not None
-        jobs = {job.id: job for job in bell._scheduler.get_jobs()}
-        bell.close()
-        bell.close()
-        return jobs
-
-    jobs = asyncio.run(story())
-    assert set(jobs) == {"sunset", "catch-up"}
-    job = jobs["sunset"]
-    assert (job.coalesce, job.max_instances) == (True, 1)
-    assert job.misfire_grace_time == sunset.MISFIRE_GRACE_SECONDS >= 3600
-    first = job.trigger.get_next_fire_time(None, utc("2026-01-15T00:30"))
-    assert first == utc("2026-01-15T01:00")
+def test_a_night_that_cannot_be_started_is_tried_again(mind: Mind, caplog: pytest.LogCaptureFixture) -> None:
+    bell, bed = made(mind)
+    for number in range(3):
+        mind.say(f"Fact {number}.")
+    for error in (BadModel("gen-0007 is damaged"), OSError("No space left on device")):
+        bed.refuses = error
+        caplog.clear()
+        for _ in range(3):
+            assert asyncio.run(bell.look()) is None
+            refusal = bell.outlook().last_refusal
+            assert refusal is not None and refusal[1] == str(error)
+        said = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert len(said) == 1, "not again each minute"
+    bed.refuses = None
+    assert asyncio.run(bell.look()) is not None
+    asyncio.run(bell.look())
+    assert bell.outlook().last_refusal is None
 
 
 def test_starting_catches_up(mind: Mind) -> None:
@@ -237,6 +286,7 @@ def test_starting_catches_up(mind: Mind) -> None:
         mind.say("My cat is called Miso.")
         mind.now += timedelta(days=2)
         await bell.start()
+        bell.close()
         bell.close()
         return bed.slept
 

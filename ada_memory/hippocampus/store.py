@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -27,6 +27,9 @@ Write = Callable[[sqlite3.Connection], Any]
 Job = tuple[Write, "Future[Any]"]
 GROUP = 512  # writes in one transaction at most, so that the first caller is not kept waiting
 BUSY_MS = 5_000
+RESTORE = "restore a backup: docs/operations.md says how"
+LOOK = f"`ada doctor --deep` looks into it; if it is damaged, {RESTORE}"
+STOPPING = "the daemon is stopping: send it again when it is back"
 WRITE_ERRORS = (AdaError, sqlite3.Error, ValueError, TypeError, OverflowError)
 
 
@@ -67,7 +70,7 @@ class Store:
             store = cls(path, lock)
         except (sqlite3.Error, OSError) as error:
             lock.release()
-            raise JournalError(f"{path} cannot be opened: {error}", hint="restore a backup") from error
+            raise JournalError(f"{path} cannot be opened: {error}", hint=LOOK) from error
         except AdaError:
             lock.release()
             raise
@@ -98,6 +101,10 @@ class Store:
         """How many transactions have been committed since the file was opened."""
         return self._commits
 
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection for questions that this room does not know: it sees one snapshot, and only reads."""
+        return self._read()
+
     def check(self) -> None:
         """Raises JournalError unless SQLite finds the whole file sound."""
         with self._read() as db:
@@ -105,13 +112,13 @@ class Store:
             orphans = db.execute("PRAGMA foreign_key_check")
             faults += [f"{table} refers to {parent} that are gone" for table, _, parent, _ in orphans]
         if faults:
-            raise JournalError(f"{self.path} is damaged: {'; '.join(faults[:3])}", hint="restore a backup")
+            raise JournalError(f"{self.path} is damaged: {'; '.join(faults[:3])}", hint=RESTORE)
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         """A connection that sees one snapshot for as long as it is held."""
         if self._released:
-            raise JournalError("the journal is closed")
+            raise JournalError("the journal is closed", hint=STOPPING)
         try:
             db = self._readers.get_nowait()
         except queue.Empty:
@@ -121,7 +128,7 @@ class Store:
             db.execute("BEGIN")
             yield db
         except sqlite3.Error as error:
-            raise JournalError(f"{self.path} cannot be read: {error}") from error
+            raise JournalError(f"{self.path} cannot be read: {error}", hint=LOOK) from error
         finally:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -137,7 +144,7 @@ class Store:
             if self._accepting:
                 self._queue.put((write, future))
             else:
-                future.set_exception(JournalError("the journal is closed"))
+                future.set_exception(JournalError("the journal is closed", hint=STOPPING))
         return future
 
     def _run(self) -> None:
@@ -157,7 +164,7 @@ class Store:
                         group.append(job)
             for _, future in group:
                 if not future.done():
-                    future.set_exception(JournalError("the journal's writer has ended"))
+                    future.set_exception(JournalError("the journal's writer has ended", hint=STOPPING))
 
     def _next_group(self) -> tuple[list[Job], bool]:
         """Wait for a write, take all that wait behind it; False once the end of the queue was met."""
@@ -182,7 +189,8 @@ class Store:
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            fault = JournalError(f"{self.path} cannot be written: {error}", hint="is the disk full?")
+            hint = "is the disk full? `ada doctor` looks"
+            fault = JournalError(f"{self.path} cannot be written: {error}", hint=hint)
             fault.__cause__ = error
             results = [(None, fault)] * len(group)
         for (_, future), (result, failure) in zip(group, results, strict=True):
@@ -207,19 +215,23 @@ class Store:
             self._writer.execute("RELEASE one")
             if isinstance(error, AdaError):
                 return None, error
-            fault = JournalError(f"the journal refused a write: {error}")
+            fault = JournalError(f"the journal refused a write: {error}", hint=LOOK)
             fault.__cause__ = error
             return None, fault
         self._writer.execute("RELEASE one")
         return result, None
 
 
+def pragmas(platform: str = sys.platform) -> dict[str, str]:
+    """What SQLite is told when the file is opened, in this order."""
+    wanted = {"busy_timeout": f"{BUSY_MS}", "journal_mode": "WAL", "synchronous": "FULL"}
+    if platform == "darwin":  # fsync alone does not reach the disk there
+        wanted |= {"fullfsync": "ON", "checkpoint_fullfsync": "ON"}
+    return wanted | {"foreign_keys": "ON"}
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    if sys.platform == "darwin":  # fsync alone does not reach the disk there
-        db.execute("PRAGMA fullfsync = 1")
-    db.execute("PRAGMA foreign_keys = ON")
+    for name, value in pragmas().items():
+        db.execute(f"PRAGMA {name} = {value}")
     return db

@@ -258,9 +258,10 @@ def main() -> None:
 
     tokenizer = grow_tokenizer(recipe)
     text = tokenizer.backend_tokenizer.to_str()
-    queue: mp.Queue[Chunk] = mp.Queue(maxsize=64)
+    spawn = mp.get_context("spawn")  # a fork would inherit torch's threads half alive
+    queue: mp.Queue[Chunk] = spawn.Queue(maxsize=64)
     workers = [
-        mp.Process(target=_work, args=(text, recipe.seed * 1000 + i + 1, 1_000, queue), daemon=True)
+        spawn.Process(target=_work, args=(text, recipe.seed * 1000 + i + 1, 1_000, queue), daemon=True)
         for i in range(given["workers"])
     ]
     for worker in workers:
