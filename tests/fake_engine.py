@@ -28,6 +28,7 @@ class FakeEngine:
     """
 
     layers = 1
+    limit = 1_000
 
     def __init__(
         self,
@@ -46,6 +47,10 @@ class FakeEngine:
     def prompts(self) -> list[str]:
         """The last message of everything that was to be continued."""
         return [chat[-1].content for chat in self.asked]
+
+    def measure(self, chats: Sequence[Chat]) -> list[int]:
+        """A token a word."""
+        return [sum(len(message.content.split()) for message in chat) for chat in chats]
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
         """Continue each chat by the rules."""

@@ -54,11 +54,55 @@ def test_who_may_leave_a_memory() -> None:
     everyone: tuple[Role, ...] = ("system", "user", "assistant", "tool", "thought")
     messages = (*(Message(role, f" {role} ") for role in everyone), Message("user", "  "))
 
-    def roles(kind: Kind) -> list[str]:
-        return [text for text, _ in memories_of(Interaction("i", 1, Draft(messages, NOON, kind=kind)))]
+    def roles(kind: Kind) -> list[Role]:
+        found = memories_of(Interaction("i", 1, Draft(messages, NOON, kind=kind)), SETTINGS.router)
+        return [role for _, role in found]
 
     assert roles("chat") == ["user", "tool", "thought"]
     assert roles("rag") == roles("code") == ["user", "assistant", "tool", "thought"]
+
+
+def test_a_message_leaves_a_memory_for_each_thing_in_it(journal: Journal) -> None:
+    code = "def area(r):\n    return 3.14 * r * r"
+    say(
+        journal, user(f"Good morning! I live in Lisbon. The map is at https://maps.example/7.\n\n{code}"),
+        user("My cat is called Mo."),
+    )
+    assert encode_batch(journal, embed, "e1", SETTINGS) == 1
+    kept = [(memory.id, memory.route, memory.text) for memory in journal.memories()]
+    assert kept == [
+        ("m000001-0", "weights", "Good morning! I live in Lisbon."),
+        ("m000001-1", "verbatim", "The map is at https://maps.example/7."),
+        ("m000001-2", "verbatim", code),
+        ("m000001-3", "weights", "My cat is called Mo."),
+    ]
+    assert journal.memories()[1].salience.reasons["verbatim:address"] == 1
+
+
+def test_what_a_tool_says_is_never_learned(journal: Journal) -> None:
+    said = ("My cat is called Mo.", "OK", "Rain in Porto, 14 degrees until 18:00")
+    say(journal, user("What is new?"), *(Message("tool", text) for text in said))
+    encode_batch(journal, embed, "e1", SETTINGS)
+    routes = [memory.route for memory in journal.memories()]
+    assert routes == ["ignored", "verbatim", "ignored", "verbatim"]
+    assert journal.waiting() == []
+
+
+def test_a_long_paste_is_embedded_in_portions_and_found_anywhere(journal: Journal) -> None:
+    lines = [f"The {n}th station is called Stop{n}, on the line to the sea and back." for n in range(1_500)]
+    say(journal, user("\n".join(lines)))
+    sizes: list[int] = []
+
+    def count(texts: list[str]) -> NDArray[np.float32]:
+        sizes.append(len(texts))
+        return embed(texts)
+
+    encode_batch(journal, count, "e1", SETTINGS)
+    memories = journal.memories()
+    assert sum(sizes) == len(memories)
+    assert max(sizes) <= 256
+    assert {memory.route for memory in memories} == {"verbatim"}
+    assert "\n".join(memory.text for memory in memories).split() == "\n".join(lines).split()
 
 
 def test_a_batch_is_weighed_routed_indexed_and_kept(journal: Journal, vectors: Vectors) -> None:
@@ -150,3 +194,24 @@ def test_what_was_said_is_recalled_by_its_meaning(journal: Journal, tmp_path: Pa
             query = model.encode([question])[0]
             found = recall(journal, model.hash, query, SETTINGS.recall, index)
             assert found[0].memory.text == answer
+
+
+def test_what_always_fails_is_passed_over(journal: Journal) -> None:
+    for text in ("My cat is called Mo.", "My dog is called Rex.", "I live in Lisbon."):
+        say(journal, user(text))
+
+    def chokes(texts: list[str]) -> NDArray[np.float32]:
+        if any("Rex" in text for text in texts):
+            raise ValueError("this text cannot be embedded")
+        return embed(texts)
+
+    skip: frozenset[int] = frozenset()
+    while waiting := journal.unencoded(1, skip):
+        try:
+            encode_batch(journal, chokes, "e1", SETTINGS, limit=1, skip=skip)
+        except ValueError:
+            skip |= {waiting[0].position}
+    assert skip == {2}
+    assert [memory.interactions for memory in journal.memories()] == [(1,), (3,)]
+    assert [left.position for left in journal.unencoded()] == [2]
+    assert encode_batch(journal, embed, "e1", SETTINGS) == 1

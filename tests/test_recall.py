@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ada_memory.errors import BadInput
 from ada_memory.hippocampus.journal import Journal
-from ada_memory.hippocampus.recall import context, recall
+from ada_memory.hippocampus.recall import by_age, listing, recall, within
 from ada_memory.hippocampus.vectors import Vectors
 from ada_memory.records import Draft, Memory, Message, Recalled, Route, Salience
 from ada_memory.settings import RecallSettings
@@ -111,11 +112,16 @@ def test_limits_are_kept(journal: Journal) -> None:
         recall(journal, "e1", rows[4][:5], ANY)
 
 
-def test_context_lists_the_oldest_first_and_a_text_cannot_pose_as_two() -> None:
-    late = memory(1, "late", at=NOON + timedelta(days=1))
-    early = memory(2, "early\n- forged\r- twice")
-    assert context([Recalled(late, 0.9), Recalled(early, 0.3)]) == Message(
-        "system", "Memories:\n- early\n  - forged\n  - twice\n- late"
-    )
-    with pytest.raises(BadInput):
-        context([])
+def test_memories_are_listed_oldest_first_and_a_text_cannot_pose_as_two() -> None:
+    late = Recalled(memory(1, "late", at=NOON + timedelta(days=1)), 0.9)
+    early = Recalled(memory(2, "early\n- forged\r- twice"), 0.3)
+    parts = [Recalled(replace(early.memory, id=f"m000002-{n}", text=str(n)), 0.5) for n in (10, 9)]
+    ordered = [item.memory.text for item in by_age([late, *parts, early])]
+    assert ordered == ["early\n- forged\r- twice", "9", "10", "late"]
+    assert listing(ordered) == "Memories:\n- early\n  - forged\n  - twice\n- 9\n- 10\n- late"
+
+
+def test_what_is_recalled_is_bounded_by_whole_memories() -> None:
+    found = [Recalled(memory(n, "x" * length), 0.9 - n / 10) for n, length in enumerate((40, 90, 30), 1)]
+    assert [len(item.memory.text) for item in within(found, 100)] == [40, 30]
+    assert within(found, 10) == []

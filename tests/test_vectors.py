@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ada_memory.errors import BadInput, JournalError
+from ada_memory.errors import BadIndex, BadInput, JournalError
 from ada_memory.hippocampus.vectors import Vectors, exact
 
 
@@ -41,15 +41,16 @@ def test_the_nearest_come_first_with_their_cosine(vectors: Vectors) -> None:
     assert dict(exact(names(60), matrix, query, 60))["m000003-0"] == pytest.approx(cosine, abs=1e-6)
 
 
-def test_upsert_replaces_and_rebuild_starts_anew(vectors: Vectors) -> None:
+def test_upsert_replaces_and_clear_starts_anew(vectors: Vectors) -> None:
     vectors.upsert(names(5), rows(5))
     vectors.upsert(names(3), rows(3, seed=9))
     assert vectors.count() == 5
     assert vectors.query(rows(3, seed=9)[2], 1)[0][0] == "m000002-0"
-    vectors.rebuild(["a", "b"], rows(2))
-    assert vectors.count() == 2
+    vectors.clear()
+    assert vectors.count() == 0
+    vectors.upsert(["a", "b"], rows(2))
     assert {name for name, _ in vectors.query(rows(1)[0], 99)} == {"a", "b"}
-    vectors.rebuild([], rows(0))
+    vectors.clear()
     assert vectors.query(rows(1)[0], 3) == []
 
 
@@ -62,6 +63,23 @@ def test_it_is_there_after_a_restart_and_embedders_do_not_mix(tmp_path: Path) ->
     with Vectors(tmp_path, "e1") as again:
         assert again.count() == 4
         assert again.query(rows(4)[1], 1)[0][0] == "m000001-0"
+
+
+@pytest.mark.parametrize("files", ["chroma.sqlite3", "*/*.bin"])
+def test_damage_is_told_by_its_name_and_can_be_cleared(tmp_path: Path, files: str) -> None:
+    with Vectors(tmp_path, "e1") as first:
+        first.upsert(names(2_000), rows(2_000))
+    damaged = list(tmp_path.glob(files))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(b"not what Chroma wrote " * 100)
+    with Vectors(tmp_path, "e1") as vectors:
+        with pytest.raises(BadIndex):
+            vectors.count()
+            vectors.query(rows(1)[0], 3)
+        vectors.clear()
+        vectors.upsert(names(3), rows(3))
+        assert vectors.query(rows(3)[1], 1)[0][0] == "m000001-0"
 
 
 def test_widths_and_numbers_must_agree(vectors: Vectors) -> None:

@@ -16,12 +16,16 @@ from ada_memory.records import Chat, Sample
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. Temperature 0 is greedy; min-p keeps high temperatures coherent (2407.01082)."""
+    """How to decode. Temperature 0 is greedy; min-p keeps high temperatures coherent (2407.01082).
+
+    A last message that does not fit beside its reply is cut; with `whole` it is refused (BadInput).
+    """
 
     max_tokens: int = 24
     temperature: float = 0.0
     min_p: float = 0.0
     seed: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,15 @@ class Engine(Protocol):
     @property
     def layers(self) -> int:
         """The number of transformer layers."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """The longest sequence that the model takes, prompt and reply together, in tokens."""
+        ...
+
+    def measure(self, chats: Sequence[Chat]) -> list[int]:
+        """Tokens of each chat up to where the reply begins, however long it is."""
         ...
 
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:

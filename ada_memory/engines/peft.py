@@ -60,6 +60,19 @@ class PeftEngine:
         """The number of transformer layers."""
         return int(self._config.num_hidden_layers)
 
+    @property
+    def limit(self) -> int:
+        """The longest sequence that the model takes, prompt and reply together, in tokens."""
+        return self._wording.limit
+
+    def measure(self, chats: Sequence[Chat]) -> list[int]:
+        """Tokens of each chat up to where the reply begins, however long it is.
+
+        Raises:
+            BadInput: an empty chat, or one that the model's template refuses.
+        """
+        return self._wording.measure(chats)
+
     def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
         """Continue each chat with an assistant's reply, in the order given.
 
@@ -67,10 +80,10 @@ class PeftEngine:
         ones depend on the seed and the chat's place in the list.
 
         Raises:
-            BadInput: an empty chat, or one that the model's template refuses.
+            BadInput: an empty chat, one that the model's template refuses, or one too long to be read whole.
         """
         model = self._ready().eval()
-        prompts = self._wording.prompts(chats, sampling.max_tokens)
+        prompts = self._wording.prompts(chats, sampling.max_tokens, whole=sampling.whole)
         uniform = draws(len(chats), sampling)
         done: dict[int, Completion] = {}
         for group in grouped([len(p) + sampling.max_tokens for p in prompts], self._tokens(decoding=True)):

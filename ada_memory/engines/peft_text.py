@@ -6,6 +6,7 @@ the strings of special tokens are taken out of it, so nobody can write a turn fo
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,20 +46,40 @@ class Wording:
         self.stops.add(self.end_of_turn)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_of_turn
 
-    def prompts(self, chats: Sequence[Chat], room: int) -> list[list[int]]:
+    def prompts(self, chats: Sequence[Chat], room: int, *, whole: bool = False) -> list[list[int]]:
         """Token ids of each chat up to where the assistant begins; leaves `room` tokens for the reply.
 
-        A chat that is too long loses its oldest turns first, never its system message.
+        A chat that is too long loses its oldest turns first, its system messages after them, and its last
+        message is cut, unless it is wanted whole.
 
         Raises:
-            BadInput: a chat without a message, or one that the model's template refuses.
+            BadInput: a chat without a message, one that the model's template refuses, or one whose last
+                message is wanted whole and does not fit.
         """
         sent = [[m for m in chat if m.role != "thought"] for chat in chats]
         rows = self._encode([self._render(messages) for messages in sent])
-        most = max(self.limit - room, 1)
-        return [
-            self._cut(m, ids, most) if len(ids) > most else ids for m, ids in zip(sent, rows, strict=True)
+        most = self.limit - room
+        if whole and most < 1:
+            raise BadInput(
+                f"a reply of {room} tokens leaves no room for a question in the model's {self.limit}",
+                hint="ask for a smaller max_tokens",
+            )
+        fit = [
+            ids if len(ids) <= most else self._cut(m, max(most, 1)) for m, ids in zip(sent, rows, strict=True)
         ]
+        for ids in fit:
+            if whole and len(ids) > most:
+                raise BadInput(
+                    f"the last message is too long: {len(ids)} tokens, of which the model reads {most} "
+                    f"beside a reply of {room}",
+                    hint="send less, or ask for a smaller max_tokens",
+                )
+        return [ids[-max(most, 1) :] for ids in fit]
+
+    def measure(self, chats: Sequence[Chat]) -> list[int]:
+        """Tokens of each chat up to where the assistant begins, nothing cut."""
+        sent = [[m for m in chat if m.role != "thought"] for chat in chats]
+        return [len(ids) for ids in self._encode([self._render(messages) for messages in sent])]
 
     def replies(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each reply, its end of turn included."""
@@ -113,13 +134,19 @@ class Wording:
                 text = text.replace(control, "")
         return text
 
-    def _cut(self, messages: Sequence[Message], ids: list[int], most: int) -> list[int]:
-        kept = list(messages)
-        while len(ids) > most and len(kept) > 1:
-            oldest = next((i for i, m in enumerate(kept[:-1]) if m.role != "system"), 0)
-            del kept[oldest]
-            ids = self._encode([self._render(kept)])[0]
-        return ids[-most:]
+    def _cut(self, messages: Sequence[Message], most: int) -> list[int]:
+        """A chat without as many of its oldest turns as is needed; at least its last message stays."""
+        turns = [i for i, message in enumerate(messages[:-1]) if message.role != "system"]
+        systems = [i for i, message in enumerate(messages[:-1]) if message.role == "system"]
+        order = [*turns, *systems]
+
+        def without(count: int) -> list[int]:
+            gone = set(order[:count])
+            return self._encode([self._render([m for i, m in enumerate(messages) if i not in gone])])[0]
+
+        # found by halves: a conversation of thousands of turns must not be read thousands of times
+        count = bisect_left(range(len(order)), True, key=lambda count: len(without(count)) <= most)
+        return without(count)
 
     def _find_end_of_turn(self) -> int:
         """The token that the template writes after a reply, else the tokenizer's end of text."""

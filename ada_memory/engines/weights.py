@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from ada_memory.errors import BadModel
 
+AGAIN = "the merge wrote something else than the base: `ada sleep` has another night"
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -33,10 +35,10 @@ def changes(base: Path, merged: Path) -> Changes:
     for file in sorted(base.glob("*.safetensors")):
         for name in _names(file):
             if name not in new:
-                raise BadModel(f"{merged} lacks the weight {name}")
+                raise BadModel(f"{merged} lacks the weight {name}", hint=AGAIN)
             old, fresh = _read(file, name), _read(new[name], name)
             if old.shape != fresh.shape:
-                raise BadModel(f"{name} has another shape in {merged}")
+                raise BadModel(f"{name} has another shape in {merged}", hint=AGAIN)
             not_finite += int((~torch.isfinite(fresh)).sum())
             if old.dim() == 2 and not torch.equal(old, fresh):
                 relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
@@ -51,7 +53,7 @@ def scale_adapter(adapter: Path, out: Path, factor: float) -> None:
     """
     weights = adapter / "adapter_model.safetensors"
     if not weights.is_file():
-        raise BadModel(f"{adapter} holds no adapter")
+        raise BadModel(f"{adapter} holds no adapter", hint="`ada sleep` has another night")
     tensors = {
         name: tensor * factor if ".lora_B." in name else tensor for name, tensor in load_file(weights).items()
     }

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
+from ada_memory.child import end_with_parent, keep_stdout
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.hippocampus.embedder import DEFAULT
 
@@ -28,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", "--name", default=DEFAULT, help="a sentence-transformers model")
     parser.add_argument("--batch-size", type=int, default=32, help="texts embedded at a time")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; end when it ends")
     arguments = parser.parse_args(argv)
-    out = _keep_stdout()
+    end_with_parent(arguments.parent)
+    out = keep_stdout()
     try:
         from ada_memory.hippocampus.embedder import Embedder, resolve
 
@@ -67,13 +69,6 @@ def answer(line: str, embedder: Embedder) -> dict[str, object]:
 def _fault(error: Exception) -> dict[str, object]:
     kind = "BadInput" if isinstance(error, json.JSONDecodeError) else type(error).__name__
     return {"error": str(error), "type": kind}
-
-
-def _keep_stdout() -> IO[str]:
-    """Our own copy of stdout; what libraries print goes to stderr from here on."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    return out
 
 
 def _say(out: IO[str], reply: dict[str, object]) -> None:

@@ -101,7 +101,10 @@ class Embedder:
                 trust_remote_code=False,
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise BadModel(f"{folder} is not a sentence-transformers model: {error}") from error
+            raise BadModel(
+                f"{folder} is not a sentence-transformers model: {error}",
+                hint="set embedder.name to a sentence-transformers model, such as all-MiniLM-L6-v2",
+            ) from error
         self.hash = embedder_hash(folder)
         self.dim = int(self._model.get_embedding_dimension() or 0)
         self._batch_size = batch_size

@@ -13,51 +13,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ada_memory.hippocampus.journal import Journal
+from ada_memory.hippocampus.passages import Passage, passages, to_embed
+from ada_memory.hippocampus.reasons import KEPT
 from ada_memory.hippocampus.recall import may_return, nearest
-from ada_memory.hippocampus.router import route
 from ada_memory.hippocampus.salience import score
 from ada_memory.hippocampus.vectors import Vectors
-from ada_memory.records import Interaction, Memory, Role
-from ada_memory.settings import Settings
+from ada_memory.records import Interaction, Memory, Role, Salience
+from ada_memory.settings import RouterSettings, Settings
 
 Floats = NDArray[np.float32]
 Embed = Callable[[list[str]], Floats]
 NEIGHBOURS = 4
+TEXTS = 256  # embedded at a time: a long paste must not be one long request
+RECENT = 512  # of the batch itself, how many a memory is compared with
 
 
-def memories_of(interaction: Interaction) -> list[tuple[str, Role]]:
-    """The texts of an interaction that may become memories, and who said them.
+def memories_of(interaction: Interaction, settings: RouterSettings) -> list[tuple[Passage, Role]]:
+    """What of an interaction may become memories, in order, and who said it.
 
     The model's own words count only where they stand for a document (kinds rag and code).
     """
-    kept: set[Role] = {"user", "tool", "thought"}
-    if interaction.draft.kind in ("rag", "code"):
-        kept.add("assistant")
-    messages = [(m.content.strip(), m.role) for m in interaction.draft.messages if m.role in kept]
-    return [(text, role) for text, role in messages if text]
+    kind = interaction.draft.kind
+    return [
+        (passage, message.role)
+        for message in interaction.draft.messages
+        if message.role != "system"
+        for passage in passages(message.content, kind, message.role, settings)
+    ]
 
 
 def encode_batch(  # noqa: PLR0913 - every organ of the short-term store meets here
-    journal: Journal, embed: Embed, embedder: str, settings: Settings, vectors: Vectors | None = None,
+    journal: Journal,
+    embed: Embed,
+    embedder: str,
+    settings: Settings,
+    vectors: Vectors | None = None,
     limit: int = 32,
+    skip: frozenset[int] = frozenset(),
 ) -> int:
     """Encode the oldest interactions that wait; returns how many, 0 once there is nothing to do.
+
+    Positions in `skip` are passed over: with `limit=1` that is how a caller goes on behind one that fails.
 
     `embed` turns texts into rows (n, d); `embedder` is the hash of what it does so with.
 
     Raises:
         JournalError: a write failed. Whatever `embed` raises passes through, with nothing kept.
     """
-    interactions = journal.unencoded(limit)
-    texts = [text for interaction in interactions for text, _ in memories_of(interaction)]
-    matrix = embed(texts) if texts else np.zeros((0, 0), dtype=np.float32)
+    interactions = journal.unencoded(limit, skip)
+    found = [memories_of(interaction, settings.router) for interaction in interactions]
+    matrix = _embedded(embed, [to_embed(passage.text) for each in found for passage, _ in each])
     pending: list[tuple[int, list[tuple[Memory, Floats | None]]]] = []
     row = 0
-    for interaction in interactions:
+    for interaction, each in zip(interactions, found, strict=True):
         made: list[tuple[Memory, Floats | None]] = []
-        for ordinal, (text, role) in enumerate(memories_of(interaction)):
+        for ordinal, (passage, role) in enumerate(each):
             known = _known(journal, embedder, matrix, row, settings, vectors)
-            memory = _memory(interaction, ordinal, text, role, matrix[row], known, settings)
+            memory = _memory(interaction, ordinal, passage, role, matrix[row], known, settings)
             made.append((memory, matrix[row]))
             row += 1
         pending.append((interaction.position, made))
@@ -69,26 +81,41 @@ def encode_batch(  # noqa: PLR0913 - every organ of the short-term store meets h
     return len(interactions)
 
 
+def _embedded(embed: Embed, texts: list[str]) -> Floats:
+    parts = [embed(texts[start : start + TEXTS]) for start in range(0, len(texts), TEXTS)]
+    return np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+
+
 def _known(  # noqa: PLR0913
     journal: Journal, embedder: str, matrix: Floats, row: int, settings: Settings, vectors: Vectors | None
 ) -> Floats:
-    """The vectors nearest to a row among what is kept, and all that came before it in this batch."""
+    """The vectors nearest to a row among what is kept, and those that came before it in this batch."""
     near = nearest(journal, embedder, matrix[row], NEIGHBOURS, settings.recall.exact_below, vectors)
     _, kept = journal.vectors(embedder, ids=[name for name, _ in near])
-    return np.concatenate([kept, matrix[:row]]) if len(kept) else matrix[:row]
+    before = matrix[max(row - RECENT, 0) : row]
+    return np.concatenate([kept, before]) if len(kept) else before
 
 
 def _memory(  # noqa: PLR0913
-    interaction: Interaction, ordinal: int, text: str, role: Role, vector: Floats, known: Floats,
+    interaction: Interaction,
+    ordinal: int,
+    passage: Passage,
+    role: Role,
+    vector: Floats,
+    known: Floats,
     settings: Settings,
 ) -> Memory:
+    """A passage as it is kept: what weighs too little is ignored, unless it is kept letter by letter."""
     draft = interaction.draft
-    salience = score(text, role, draft.kind, vector, known, settings.salience)
-    where, _ = route(text, draft.kind, role, settings.router)
-    if where == "weights" and salience.score < settings.salience.threshold:
+    salience = score(passage.text, role, draft.kind, vector, known, settings.salience)
+    where = passage.route
+    slight = salience.score < settings.salience.threshold
+    if slight and (where == "weights" or passage.reason == "tool"):  # a tool's "OK" tells nobody anything
         where = "ignored"
+    if where == "verbatim":
+        salience = Salience(salience.score, {**salience.reasons, KEPT + passage.reason: 1.0})
     name = f"m{interaction.position:06}-{ordinal}"
-    return Memory(name, text, role, draft.at, where, salience, (interaction.position,), draft.tags)
+    return Memory(name, passage.text, role, draft.at, where, salience, (interaction.position,), draft.tags)
 
 
 def _index(vectors: Vectors, pairs: Sequence[tuple[Memory, Floats | None]]) -> None:

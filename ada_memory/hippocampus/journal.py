@@ -21,7 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ada_memory.errors import BadInput, Conflict, NotFound
-from ada_memory.hippocampus.ledger import Ledger
+from ada_memory.hippocampus.lineage import Lineage
 from ada_memory.hippocampus.rows import (
     INTERACTION,
     MEMORY,
@@ -32,7 +32,7 @@ from ada_memory.hippocampus.rows import (
     to_interaction,
     to_memory,
 )
-from ada_memory.records import Draft, Interaction, Memory, Receipt, Route
+from ada_memory.records import Answer, Draft, Interaction, Memory, Receipt, Route
 
 Floats = NDArray[np.float32]
 WAITING = (  # set aside is no end: such a memory gets its chance in a later night
@@ -45,7 +45,7 @@ COUNTED = (  # ... but it does not call for one: else a memory that always fails
 )
 
 
-class Journal(Ledger):
+class Journal(Lineage):
     """An open journal: `Journal.open(path)`, then `close()`; also a context manager."""
 
     def __init__(self, path: Path, lock: FileLock) -> None:
@@ -84,6 +84,8 @@ class Journal(Ledger):
             position = int(cursor.lastrowid or 0)
             db.executemany("INSERT INTO messages VALUES (?, ?, ?, ?)", [(position, *m) for m in messages])
             db.execute("INSERT INTO unencoded VALUES (?)", (position,))
+            if draft.answer is not None:
+                _insert_answer(db, position, draft.answer)
             return Receipt(name, position, duplicate=False)
 
         return self._write(write)
@@ -99,14 +101,18 @@ class Journal(Ledger):
         with self._read() as db:
             for found in _interactions(db, "WHERE id = ?", (name,)):
                 return found
-        raise NotFound(f"there is no interaction {name!r}")
+        raise NotFound(f"there is no interaction {name!r}", hint="the id is what the post was answered with")
 
-    def unencoded(self, limit: int = 100) -> list[Interaction]:
-        """The first interactions whose memories have not been made yet, in order."""
+    def unencoded(self, limit: int = 100, skip: Iterable[int] = ()) -> list[Interaction]:
+        """The first interactions whose memories have not been made yet, in order; `skip` is passed over."""
+        left_out = json.dumps(sorted(skip))
         with self._read() as db:
-            first = "SELECT position FROM unencoded ORDER BY position LIMIT ?"
+            first = (
+                "SELECT position FROM unencoded WHERE position NOT IN (SELECT value FROM json_each(?)) "
+                "ORDER BY position LIMIT ?"
+            )
             where = f"WHERE position IN ({first}) ORDER BY position"
-            return _interactions(db, where, (limit,))
+            return _interactions(db, where, (left_out, limit))
 
     def encode(
         self, position: int, memories: Sequence[tuple[Memory, Floats | None]], embedder: str
@@ -156,7 +162,7 @@ class Journal(Ledger):
         """Raises NotFound if no memory has this id."""
         for found in self.memories(ids=[name]):
             return found
-        raise NotFound(f"there is no memory {name!r}")
+        raise NotFound(f"there is no memory {name!r}", hint="`ada memories` lists the newest")
 
     def waiting(self) -> list[Memory]:
         """Memories that the weights are yet to learn, those that a night set aside included."""
@@ -195,6 +201,15 @@ class Journal(Ledger):
         """How many vectors of an embedder there are, those that may not be recalled included."""
         with self._read() as db:
             return int(_value(db, "SELECT count(*) FROM vectors WHERE embedder = ?", embedder))
+
+    def recallable(self, embedder: str) -> list[str]:
+        """Ids of the memories with a vector of that embedder which may be recalled, in the order made."""
+        query = (
+            "SELECT memory FROM vectors JOIN memories ON memories.id = memory WHERE embedder = ? "
+            "AND route <> 'ignored' AND instr(tags, '\"no-recall\"') = 0 ORDER BY vectors.number"
+        )
+        with self._read() as db:
+            return [name for (name,) in db.execute(query, (embedder,))]
 
     def position(self) -> int:
         """Position of the last interaction, 0 if there is none."""
@@ -237,9 +252,20 @@ def _by_key(db: sqlite3.Connection, draft: Draft) -> Receipt | None:
         if (then.messages, then.session, then.kind, then.tags) != (
             draft.messages, draft.session, draft.kind, draft.tags
         ):
-            raise Conflict(f"the key {draft.key!r} was used for other content", field="key")
+            raise Conflict(
+            f"the key {draft.key!r} was used for other content",
+            hint="one key is one interaction: send this one with a key of its own", field="key",
+        )
         return Receipt(first.id, first.position, duplicate=True)
     return None
+
+
+def _insert_answer(db: sqlite3.Connection, position: int, answer: Answer) -> None:
+    """Who answered, and from what. A memory that was forgotten meanwhile does not hold up the turn."""
+    db.execute("INSERT INTO answers VALUES (?, ?, ?)", (position, answer.id, answer.generation))
+    for ordinal, memory in enumerate(dict.fromkeys(answer.memories)):
+        row = (position, ordinal, memory)
+        db.execute("INSERT INTO answer_memories SELECT ?, ?, id FROM memories WHERE id = ?", row)
 
 
 def _insert_memory(db: sqlite3.Connection, memory: Memory, position: int) -> None:

@@ -29,7 +29,10 @@ from ada_memory.hippocampus.rows import (
     to_stage,
 )
 from ada_memory.hippocampus.store import Store
-from ada_memory.records import Dream, Generation, NightRecord, StageRecord
+from ada_memory.records import Dream, Generation, NightRecord, Override, StageRecord
+
+PARTS = "var/minds may hold parts of two minds: `ada doctor` looks into it"
+LISTED = {"night": "`ada nights` lists them", "memory": "`ada memories` lists the newest"}
 
 Settled = Literal["learned", "skipped", "superseded", "set_aside"]
 
@@ -84,10 +87,11 @@ class Ledger(Store):
         return to_night(row) if row else None
 
     def last_slept(self) -> datetime | None:
-        """When the latest finished night ended, whatever its verdict."""
+        """When the night that was finished last ended, whatever its verdict: by its row, not by the clock."""
+        query = "SELECT finished_at FROM stages WHERE name = 'report' ORDER BY number DESC LIMIT 1"
         with self._read() as db:
-            (at,) = db.execute("SELECT max(finished_at) FROM stages WHERE name = 'report'").fetchone()
-        return datetime.fromisoformat(at) if at else None
+            row = db.execute(query).fetchone()
+        return datetime.fromisoformat(row[0]) if row else None
 
     def record_stage(self, stage: StageRecord) -> Future[None]:
         """Keep a finished stage; fails with NotFound if its night was never opened."""
@@ -109,17 +113,25 @@ class Ledger(Store):
             rows = db.execute(f"SELECT {STAGE} FROM stages WHERE night = ? ORDER BY number", (night,))
             return [to_stage(row) for row in rows]
 
-    def record_dreams(self, night: str, generation: str, dreams: Iterable[Dream]) -> Future[None]:
+    def record_dreams(
+        self, night: str, generation: str, dreams: Iterable[Dream], overrides: Iterable[Override] = ()
+    ) -> Future[None]:
         """Keep what a night dreamt, with all memories that were read for it; ids are the night's own.
 
-        Fails with NotFound for an unknown night or memory.
+        `generation` is the one that dreamt and verified them. Fails with NotFound for an unknown night or
+        memory.
         """
         kept = list(dreams)
+        corrected = [(night, row.memory, row.claim, row.newer) for row in overrides]
 
         def write(db: sqlite3.Connection) -> None:
             _require(db, "nights", night)
             for dream in kept:
                 _insert_dream(db, night, generation, dream)
+            for row in corrected:
+                _require(db, "memories", row[1])
+                _require(db, "memories", row[3])
+            db.executemany("INSERT INTO overrides VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", corrected)
 
         return self._write(write)
 
@@ -150,13 +162,22 @@ class Ledger(Store):
             rows = db.execute("SELECT memory, night, outcome, reason FROM settlements ORDER BY number")
             return {memory: Settlement(*rest) for memory, *rest in rows}
 
-    def record_generation(self, generation: Generation, dream_ids: Iterable[str]) -> Future[None]:
-        """Keep a generation and the dreams that it was trained on.
+    def times_set_aside(self) -> dict[str, int]:
+        """How many nights could make nothing of a memory, by memory id."""
+        query = "SELECT memory, count(*) FROM settlements WHERE outcome = 'set_aside' GROUP BY memory"
+        with self._read() as db:
+            return {memory: int(times) for memory, times in db.execute(query)}
+
+    def record_generation(
+        self, generation: Generation, dream_ids: Iterable[str], stop_ids: Iterable[str] = ()
+    ) -> Future[None]:
+        """Keep a generation, the dreams that it was trained on, and those that told when to stop.
 
         A dream of its own night goes by its id, one of another night by `<night>/<id>`.
         Fails with NotFound for an unknown night or dream, with Conflict if the id has another adapter.
         """
-        name, dreams = generation.id, list(dream_ids)
+        name = generation.id
+        dreams = [(dream, "train") for dream in dream_ids] + [(dream, "stop") for dream in stop_ids]
         row = (
             name, generation.parent, generation.night, generation.adapter,
             stamp(generation.created_at), generation.verdict,
@@ -165,13 +186,16 @@ class Ledger(Store):
         def write(db: sqlite3.Connection) -> None:
             there = db.execute("SELECT adapter FROM generations WHERE id = ?", (name,)).fetchone()
             if there and there[0] != generation.adapter:
-                raise Conflict(f"generation {name} is in the journal with another adapter")
+                raise Conflict(
+                    f"generation {name} is in the journal with another adapter",
+                    hint=PARTS,
+                )
             if generation.night is not None:
                 _require(db, "nights", generation.night)
             query = f"INSERT INTO generations ({GENERATION}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
             db.execute(query, row)
-            rows = [(name, _dream_number(db, dream, generation.night)) for dream in dreams]
-            db.executemany("INSERT INTO generation_dreams VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+            rows = [(name, _dream_number(db, dream, generation.night), part) for dream, part in dreams]
+            db.executemany("INSERT INTO generation_dreams VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows)
 
         return self._write(write)
 
@@ -188,7 +212,7 @@ class Ledger(Store):
             return [to_generation(row) for row in rows]
 
     def generation_dreams(self, name: str) -> list[str]:
-        """The dreams that a generation was trained on, as `<night>/<id>`."""
+        """The dreams of a generation's dataset, train and stop, as `<night>/<id>`."""
         query = (
             "SELECT dreams.night || '/' || dreams.id FROM generation_dreams AS taught "
             "JOIN dreams ON dreams.number = taught.dream WHERE taught.generation = ? ORDER BY taught.dream"
@@ -225,9 +249,10 @@ def _insert_dream(db: sqlite3.Connection, night: str, generation: str, dream: Dr
             dream.attempt, dream.score, int(dream.accepted), dream.reason,
         ),
     )
-    for ordinal, memory in enumerate(dream.memories):
+    rows = [(memory, "bridge" if place else "own") for place, memory in enumerate(dream.memories)]
+    rows += [(read.memory, read.how) for read in dream.reads]
+    for ordinal, (memory, how) in enumerate(dict.fromkeys(rows)):
         _require(db, "memories", memory)
-        how = "bridge" if ordinal else "own"
         db.execute("INSERT INTO dream_memories VALUES (?, ?, ?, ?)", (cursor.lastrowid, ordinal, memory, how))
 
 
@@ -236,7 +261,7 @@ def _dream_number(db: sqlite3.Connection, dream: str, night: str | None) -> int:
     query = "SELECT number FROM dreams WHERE night = ? AND id = ?"
     row = db.execute(query, (where or night, name)).fetchone()
     if row is None:
-        raise NotFound(f"there is no dream {name!r} of night {where or night}")
+        raise NotFound(f"there is no dream {name!r} of night {where or night}", hint=PARTS)
     return int(row[0])
 
 
@@ -247,5 +272,5 @@ def _require(db: sqlite3.Connection, table: str, name: str) -> None:
 def _one(db: sqlite3.Connection, query: str, name: str, noun: str) -> Row:
     row: Row | None = db.execute(query, (name,)).fetchone()
     if row is None:
-        raise NotFound(f"there is no {noun} {name!r}")
+        raise NotFound(f"there is no {noun} {name!r}", hint=LISTED.get(noun, PARTS))
     return row

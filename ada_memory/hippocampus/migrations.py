@@ -107,7 +107,40 @@ def m004_generations(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_journal, m002_memories, m003_nights, m004_generations)
+def m005_lineage(db: sqlite3.Connection) -> None:
+    """What was read for what: every reader of a dream, the part of a dataset, what an answer was given from.
+
+    `how` in dream_memories is own, bridge, verifier or rewriter; a dream may read one memory in several ways.
+    `part` is train, or stop for questions that only decide when training ends; older rows all say train.
+    Who verified a dream is not a column: it is the generation that dreamt it, the voice of the night.
+    """
+    for statement in (
+        "DROP INDEX dreams_by_memory",
+        "CREATE UNIQUE INDEX dreams_by_memory ON dream_memories (memory, dream, how)",
+        "ALTER TABLE generation_dreams ADD COLUMN part TEXT NOT NULL DEFAULT 'train'",
+        "CREATE INDEX generations_by_night ON generations (night)",
+        """CREATE TABLE overrides (
+            night TEXT NOT NULL REFERENCES nights (id), memory TEXT NOT NULL REFERENCES memories (id),
+            claim TEXT NOT NULL, newer TEXT NOT NULL REFERENCES memories (id),
+            PRIMARY KEY (night, memory, claim)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX overrides_by_memory ON overrides (memory)",
+        "CREATE INDEX overrides_by_newer ON overrides (newer)",
+        """CREATE TABLE answers (
+            position INTEGER PRIMARY KEY REFERENCES interactions, id TEXT NOT NULL UNIQUE,
+            generation TEXT NOT NULL) STRICT""",
+        "CREATE INDEX answers_by_generation ON answers (generation)",
+        """CREATE TABLE answer_memories (
+            position INTEGER NOT NULL REFERENCES answers, ordinal INTEGER NOT NULL,
+            memory TEXT NOT NULL REFERENCES memories (id),
+            PRIMARY KEY (position, ordinal)) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX answers_by_memory ON answer_memories (memory)",
+    ):
+        db.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    m001_journal, m002_memories, m003_nights, m004_generations, m005_lineage,
+)
 
 
 def migrate(db: sqlite3.Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> list[str]:

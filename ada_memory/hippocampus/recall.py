@@ -7,14 +7,15 @@ vectors of the journal decide. What may not be recalled, or was not worth keepin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ada_memory.errors import BadInput
+from ada_memory.errors import BadIndex
 from ada_memory.hippocampus.journal import Journal
 from ada_memory.hippocampus.vectors import Near, Vectors, exact
-from ada_memory.records import Memory, Message, Recalled
+from ada_memory.records import Memory, Recalled
 from ada_memory.settings import RecallSettings
 
 Floats = NDArray[np.float32]
@@ -22,7 +23,10 @@ WIDEN = 8  # candidates asked of Chroma for each memory wanted: it misses some o
 
 
 def recall(
-    journal: Journal, embedder_hash: str, query_vector: Floats, settings: RecallSettings,
+    journal: Journal,
+    embedder_hash: str,
+    query_vector: Floats,
+    settings: RecallSettings,
     vectors: Vectors | None = None,
 ) -> list[Recalled]:
     """The memories nearest to a query (d,), best first: at most `top_k`, none below `min_similarity`.
@@ -42,18 +46,32 @@ def recall(
     return found[: settings.top_k]
 
 
-def context(recalled: Sequence[Recalled]) -> Message:
-    """One system message that lists memories, oldest first, a line each.
-
-    Raises:
-        BadInput: there is none to list.
-    """
-    if not recalled:
-        raise BadInput("there is no memory to put before the model")
-    memories = sorted((item.memory for item in recalled), key=lambda memory: (memory.at, memory.interactions))
+def listing(texts: Sequence[str]) -> str:
+    """Texts of memories as a model is shown them."""
     # Lines within a memory are indented: a text cannot pose as a memory of its own.
-    lines = ["- " + "\n  ".join(memory.text.splitlines()) for memory in memories]
-    return Message("system", "\n".join(["Memories:", *lines]))
+    lines = ["- " + "\n  ".join(text.splitlines()) for text in texts]
+    return "\n".join(["Memories:", *lines])
+
+
+def by_age(recalled: Sequence[Recalled]) -> list[Recalled]:
+    """The oldest first; the passages of one message in their order."""
+    return sorted(
+        recalled, key=lambda item: (item.memory.at, item.memory.interactions, _ordinal(item.memory))
+    )
+
+
+def within(recalled: Sequence[Recalled], most: int) -> list[Recalled]:
+    """Those, best first, whose texts together have at most `most` characters; whole ones only."""
+    kept: list[Recalled] = []
+    for item in recalled:
+        if sum(len(other.memory.text) for other in kept) + len(item.memory.text) <= most:
+            kept.append(item)
+    return kept
+
+
+def _ordinal(memory: Memory) -> int:
+    last = memory.id.rpartition("-")[2]
+    return int(last) if last.isdigit() else 0
 
 
 def may_return(memory: Memory) -> bool:
@@ -66,8 +84,9 @@ def nearest(
 ) -> Near:
     """The k nearest ids with their cosine, best first; exact unless the mind is large and has an index."""
     if vectors is not None and journal.vector_count(embedder_hash) > exact_below:
-        names = [name for name, _ in vectors.query(vector, k * WIDEN)]
-        return exact(*journal.vectors(embedder_hash, ids=names), vector, k)
+        with suppress(BadIndex):  # what is slow is better than no answer; the encode loop fills it anew
+            names = [name for name, _ in vectors.query(vector, k * WIDEN)]
+            return exact(*journal.vectors(embedder_hash, ids=names), vector, k)
     return exact(*journal.vectors(embedder_hash), vector, k)
 
 

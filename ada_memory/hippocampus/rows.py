@@ -11,6 +11,7 @@ from typing import Any
 
 from ada_memory.errors import BadInput
 from ada_memory.records import (
+    Answer,
     Draft,
     Dream,
     Generation,
@@ -18,21 +19,27 @@ from ada_memory.records import (
     Memory,
     Message,
     NightRecord,
+    Read,
     Salience,
     StageRecord,
 )
 
 Row = tuple[Any, ...]
 
-INTERACTION = "position, id, app, session, kind, at, tags, key, peer_uid"
+INTERACTION = (
+    "position, id, app, session, kind, at, tags, key, peer_uid, "
+    "(SELECT json_array(id, generation, (SELECT json_group_array(memory) FROM (SELECT memory FROM "
+    "answer_memories WHERE position = answers.position ORDER BY ordinal))) FROM answers "
+    "WHERE position = interactions.position)"
+)
 MEMORY = (
     "number, id, text, role, at, route, salience, reasons, tags, "
     "(SELECT json_group_array(position) FROM memory_interactions WHERE memory = memories.id)"
 )
 DREAM = (
     "id, kind, claim, prompt, reply, cycle, attempt, score, accepted, reason, "
-    "(SELECT json_group_array(memory) FROM "
-    "(SELECT memory FROM dream_memories WHERE dream = dreams.number ORDER BY ordinal))"
+    "(SELECT json_group_array(json_array(memory, how)) FROM "
+    "(SELECT memory, how FROM dream_memories WHERE dream = dreams.number ORDER BY ordinal))"
 )
 NIGHT = "id, kind, opened_at, upto, parent, seed"
 STAGE = "night, name, outcome, reason, started_at, finished_at, figures"
@@ -69,12 +76,17 @@ def next_id(last: str | None) -> str:
 
 def to_interaction(row: Row, messages: Sequence[tuple[Any, str]]) -> Interaction:
     """A row of INTERACTION with its (role, content) pairs in order."""
-    position, name, app, session, kind, at, tags, key, peer_uid = row
+    position, name, app, session, kind, at, tags, key, peer_uid, answered = row
     chat = tuple(Message(role, content) for role, content in messages)
     draft = Draft(
-        chat, datetime.fromisoformat(at), session, app, kind, tuple(json.loads(tags)), key, peer_uid
+        chat, datetime.fromisoformat(at), session, app, kind, tuple(json.loads(tags)), key, peer_uid,
+        None if answered is None else _answer(*json.loads(answered)),
     )
     return Interaction(name, position, draft)
+
+
+def _answer(name: str, generation: str, memories: Sequence[str]) -> Answer:
+    return Answer(name, generation, tuple(memories))
 
 
 def to_memory(row: Row) -> Memory:
@@ -88,10 +100,12 @@ def to_memory(row: Row) -> Memory:
 
 def to_dream(row: Row) -> Dream:
     """A row of DREAM."""
-    name, kind, claim, prompt, reply, cycle, attempt, score, accepted, reason, memories = row
+    name, kind, claim, prompt, reply, cycle, attempt, score, accepted, reason, rows = row
+    read = [(str(memory), how) for memory, how in json.loads(rows)]
     return Dream(
-        name, kind, tuple(json.loads(memories)), claim, prompt, reply, cycle, attempt, score,
-        bool(accepted), reason,
+        name, kind, tuple(memory for memory, how in read if how in ("own", "bridge")), claim, prompt, reply,
+        cycle, attempt, score, bool(accepted), reason,
+        tuple(Read(memory, how) for memory, how in read if how in ("verifier", "rewriter")),
     )
 
 

@@ -1,78 +1,43 @@
 """How much a text matters, from 0 to 1. A text and its vector enter, a score with its parts leaves.
 
-Judged by form alone: who speaks, names, numbers, wishes, questions, courtesies. It knows no world and no
-model. Novelty only scales importance, and never to nothing: a correction is almost the sentence it corrects
-(cosine 0.96 for two birthdays a day apart), so what is near to something known must still get through.
+Judged by form alone: who speaks, names, numbers, wishes, questions, courtesies, and whether a sentence holds
+any word that still says something tomorrow (`language`). It knows no world and no model. What is doubtful
+is kept, below what is clear: a lost fact is worse than a kept remark. Novelty only scales importance, and
+never to nothing: a correction is almost the sentence it corrects (cosine 0.96 for two birthdays a day
+apart), so what is near to something known must still get through.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ada_memory.hippocampus import forms, language
 from ada_memory.hippocampus.vectors import cosines
 from ada_memory.records import Kind, Role, Salience
 from ada_memory.settings import SalienceSettings
 
 Floats = NDArray[np.float32]
 
-SENTENCE = re.compile(r"[^.!?…。！？\n]+[.!?…。！？]*")
-WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-IDEOGRAPH = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+JUDGED = 600  # characters of a sentence that are looked at
+LOW, FRAGMENT, DOUBT, PLAIN, WANTED = 0.1, 0.2, 0.4, 0.52, 0.9
 
 
-def _phrases(*groups: str) -> str:
-    return rf"(?:{'|'.join(groups)})"
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    """One sentence as it is judged: courtesies around it are gone, `content` is what is not light."""
+
+    plain: str
+    words: tuple[str, ...]
+    content: tuple[str, ...]
+    names: int
+    length: int
+    marks: dict[str, float]
 
 
-NUMBER = re.compile(
-    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|hundred|thousand)\b"
-)
-WISH = re.compile(  # counts in a question too: "could you call me Jo?"
-    r"\b" + _phrases(
-        "from now on|don't forget|do not forget|call me|in future|keep in mind",
-        "(?<!do you )remember (?:that|this|my|i)",
-        "please (?:answer|reply|respond|write|speak|talk|address|use|keep|be)",
-        "(?:answer|reply|respond|write|speak|talk|address) (?:me|to me|only|briefly|in|with|like|as)",
-        "merke? dir|ab jetzt|nenn mich|vergiss nicht|rappelle-toi|souviens-toi|appelle-moi|désormais",
-        "recuerda|llámame|a partir de ahora|ricorda|chiamami|d'ora in poi",
-    ) + r"\b"
-)
-HABIT = re.compile(
-    r"\b(?:remember|always|never(?! mind)|prefer)\b"
-    r"|^(?:please )?(?:say|use|keep|avoid|greet|(?:end|start|begin|finish|sign) (?:every|each|all|your))\b"
-)
-OWN = frozenset(
-    "my mine our ours myself ourselves mein meine meinen meiner meinem unser unsere mon ma mes notre nos mi "
-    "mis nuestro nuestra mio mia nostro nostra meu minha nosso nossa мой моя моё наш".split()
-)
-SELF = frozenset(
-    "i i'm i've i'd i'll we we're we've we'll me us ich wir mir mich je j'ai nous yo nosotros io noi eu "
-    "я мы".split()
-)
-GREETING = _phrases(
-    "thanks?|thank you|thx|cheers|hello|hi|hey|hiya|good (?:morning|afternoon|evening|night|day)|bye|goodbye",
-    "see you|talk to you|take care|you(?:'re| are) welcome|sorry|sounds good|got it|never mind|no worries",
-    "haha|lol|you too|i see|let me see|(?:i'm|i am|we're) (?:fine|well|good|okay|great)|nice to meet you",
-    "hallo|danke|tschüss|guten (?:tag|morgen|abend)|bonjour|merci|salut|hola|gracias|adiós|ciao|grazie|olá",
-    "obrigad[oa]|привет|спасибо",
-)
-PARTICLE = "ok|okay|sure|yes|yeah|yep|no|nope|great|nice|cool|perfect|wow|well|right|fine|oh|ah|actually"
-COURTESY = re.compile(rf"\b{GREETING}\b")
-REMARK = re.compile(  # says how something strikes the speaker, and of what only the moment knows
-    rf"^(?:{PARTICLE})[.!]*$|^what an? |^how (?!to\b)\w+[!.]*$|^such an? "
-    r"|\b(?:weather|lovely|awesome|wonderful|amazing)\b|^(?:it|that|this|these|those)\b|^(?:it|that)'s\b"
-    r"|\b(?:again|today|tonight|right now|at the moment)\b"
-)
-LEAD = re.compile(rf"^(?:{GREETING}|{PARTICLE})\b(?: \w+)?\s*[,;:–-]\s+", re.IGNORECASE)
-TAIL = re.compile(r"[,;–-]\s*(?:thanks|thank you)(?: (?:for|so|very)\b[^,]*)?[.!]*$", re.IGNORECASE)
-
-LOW, FRAGMENT, PLAIN, WANTED = 0.1, 0.2, 0.52, 0.9
-
-
-def score(
+def score(  # noqa: PLR0913
     text: str, role: Role, kind: Kind, vector: Floats | None, neighbours: Floats, settings: SalienceSettings
 ) -> Salience:
     """Weigh a text against the vectors (n, d) of what is known already; n may be 0.
@@ -83,8 +48,7 @@ def score(
     novelty = 1.0
     if vector is not None and len(neighbours):
         novelty = float(np.clip(1.0 - cosines(neighbours, vector).max(), 0.0, 1.0))
-    parts = [_sentence(part) for part in SENTENCE.findall(text) if part.strip()]
-    importance, marks = max(parts, key=lambda part: part[0], default=(0.0, {}))
+    importance, marks = importance_of(text)
     if kind == "code" or (role == "thought" and "question" not in marks):
         importance = max(importance, PLAIN)
     weights = settings.novelty + settings.importance
@@ -93,41 +57,147 @@ def score(
     return Salience(round(importance * scale, 4), reasons)
 
 
-def _sentence(text: str) -> tuple[float, dict[str, float]]:
-    """Importance of one sentence and the marks it was read from, courtesies around it left aside."""
-    whole = text.strip().replace("’", "'")
-    core = TAIL.sub("", LEAD.sub("", whole))
-    plain = core.lower()
-    words = WORD.findall(core)
-    lower = [word.lower() for word in words]
+def importance_of(text: str) -> tuple[float, dict[str, float]]:
+    """Importance of the sentence that matters most, and the marks that were found in it."""
+    ends = language.sentences(text)
+    judged = (_judge(text[start : min(end, start + JUDGED)]) for start, end in ends)
+    return max(judged, key=lambda found: found[0], default=(0.0, {}))
+
+
+def _judge(text: str) -> tuple[float, dict[str, float]]:
+    sentence = _read(text)
+    importance, mark = _importance(sentence)
+    return importance, sentence.marks | ({mark: 1.0} if mark else {})
+
+
+def _read(text: str) -> _Sentence:
+    """Take the courtesies off a sentence and look at what is left."""
+    whole = forms.VOCATIVE.sub("", text.strip().replace("’", "'"))
+    told = forms.TOLD.sub("", forms.OPENING.sub("", whole))
     asks = whole.endswith(("?", "？"))
+    if told != forms.OPENING.sub("", whole):
+        asks = bool(forms.ASKS.match(told.lower()))
+    tagged = forms.TAG.sub(".", told)
+    asks = asks and tagged == told
+    core = forms.OPENING.sub("", tagged)
+    plain = core.lower().strip(" ,;:")
+    tokens = language.WORD.findall(core)
+    words = tuple(token.lower() for token in tokens)
+    light = language.light(language.guess(list(words)))
+    known = light | language.DATES
+    content = tuple(word for i, word in enumerate(words) if _tells(word, words[i - 1] if i else "", known))
+    names = sum(token[0].isupper() and token.lower() not in known for token in tokens[1:])
     found = {
-        "wish": bool(WISH.search(plain) or (HABIT.search(plain) and not asks and len(words) > 2)),
-        "own": any(word in OWN for word in lower),
-        "first_person": any(word in SELF for word in lower),
-        "names": sum(word[0].isupper() and word.lower() not in SELF for word in words[1:]),
-        "numbers": bool(NUMBER.search(plain)),
-        "question": asks,
-        "courtesy": bool(COURTESY.search(plain)),
-        "remark": bool(REMARK.search(plain)),
+        "wish": bool(forms.WISH.search(plain)) or _habit(plain, asks, words, content),
+        "own": any(word in forms.OWN for word in words),
+        "first_person": any(word in forms.SELF for word in words),
+        "names": names,
+        "numbers": bool(forms.NUMBER.search(forms.SPAN.sub("", plain))),
+        "dates": any(word in language.DATES for word in words),
+        "plan": bool(forms.PLAN.search(plain)),
+        "question": asks or bool(forms.ASKS.match(plain)),
+        "correction": bool(forms.CORRECTS.search(whole.lower())),
     }
     marks = {name: float(value) for name, value in found.items() if value}
-    return _importance(marks, len(words) + len(IDEOGRAPH.findall(core)) // 2), marks
+    length = len(words) + len(forms.IDEOGRAPH.findall(core)) // 2
+    return _Sentence(plain, words, content, names, length, marks)
 
 
-def _importance(marks: dict[str, float], length: int) -> float:
-    """From marks and a length in words to a figure: what is said by the way stays below any threshold."""
-    if "wish" in marks and length > 1:
-        return WANTED
-    if "question" in marks:
-        return LOW
-    names, speaks = marks.get("names", 0.0), "first_person" in marks
-    holds = bool(names) or "own" in marks or "numbers" in marks
-    if "courtesy" in marks and not ("own" in marks or "numbers" in marks or (names and length > 4)):
-        return LOW
-    if "remark" in marks and not (holds or (speaks and length > 4)):
-        return LOW
-    if length < 2 or (length < 3 and not holds and not speaks):
-        return FRAGMENT
-    figure = PLAIN + 0.2 * ("own" in marks) + 0.15 * speaks + 0.15 * ("numbers" in marks)
-    return min(figure + 0.12 * min(names, 2.0), 1.0)
+def _habit(plain: str, asks: bool, words: tuple[str, ...], content: tuple[str, ...]) -> bool:
+    """Whether a statement tells what is always so, or always to be done."""
+    about = bool(content or forms.EVERY.search(plain) or forms.CUE.search(plain))
+    return forms.HABIT.search(plain) is not None and not asks and about and len(words) > 2
+
+
+def _tells(word: str, before: str, known: frozenset[str]) -> bool:
+    """Whether a word still says something tomorrow: a cook or a watch does, to cook or to watch does not."""
+    verb = word in language.ALONE or word in language.FLEETING
+    if verb and word not in language.SMALL and before in ("a", "an"):
+        return True
+    adverb = word.endswith("ly") and len(word) > 4 and word not in language.NOT_ADVERBS
+    return word not in known and not adverb
+
+
+def _importance(s: _Sentence) -> tuple[float, str]:  # noqa: PLR0911 - a line a rule, the first decides
+    """A figure, and the mark that says why it is low; what is said by the way stays below any threshold."""
+    holds = bool(s.names) or bool({"own", "numbers", "dates"} & s.marks.keys())
+    if "wish" in s.marks and s.length > 1 and not ("question" in s.marks and not forms.WISH.search(s.plain)):
+        return WANTED, ""
+    if "question" in s.marks:
+        return LOW, ""
+    if "correction" in s.marks and holds and (s.content or s.names):
+        return PLAIN, ""
+    if forms.REQUEST.match(s.plain) and "plan" not in s.marks:
+        return LOW, "request"
+    if forms.GREETING.search(s.plain) and len(s.content) - s.names <= 0 and s.length <= 6:
+        return LOW, "courtesy"
+    if s.length < 2 or (s.length < 3 and not holds and "first_person" not in s.marks):
+        return FRAGMENT if s.content or s.names else LOW, "" if s.content else _why_hollow(s)
+    if not s.content and not s.names:
+        return _hollow(s)
+    if forms.REMARK.search(s.plain) and not holds and "correction" not in s.marks:
+        return LOW, "remark"
+    if not holds and _of_the_moment(s):
+        return LOW, "passing"
+    if _doubtful(s, holds):
+        return DOUBT, "doubt"
+    figure = PLAIN + 0.2 * ("own" in s.marks) + 0.15 * ("first_person" in s.marks)
+    figure += 0.15 * bool({"numbers", "dates"} & s.marks.keys())
+    return min(figure + 0.12 * min(s.names, 2), 1.0), ""
+
+
+def _hollow(s: _Sentence) -> tuple[float, str]:
+    """A sentence of light words alone: a habit or a taste all the same, or nothing that lasts."""
+    if habit := _habitual(s):
+        return habit, "" if habit > DOUBT else "doubt"
+    exact = bool({"numbers", "dates"} & s.marks.keys())
+    fleeting = any(word in language.FLEETING for word in s.words)
+    if "numbers" in s.marks and not fleeting:
+        return PLAIN if forms.COPULA.search(s.plain) or "own" in s.marks else DOUBT, ""
+    if exact and "correction" in s.marks:
+        return PLAIN, ""
+    if exact and ("first_person" in s.marks or "own" in s.marks):
+        return DOUBT, "doubt"
+    return LOW, _why_hollow(s)
+
+
+def _habitual(s: _Sentence) -> float:
+    """What a habit, a taste or a skill is worth that is told in light words; 0 if there is none."""
+    habit = forms.HABITUAL.search(s.plain)
+    if habit:
+        does, what = habit[1], set(habit[2].strip(" .!").split())
+        if does in language.ATTITUDES and what and not forms.POINTING.match(habit[2]):
+            return PLAIN
+        if does in language.ALONE or (
+            does in language.REGULAR and what & (language.SMALL | language.AT_HOME)
+        ):
+            return DOUBT
+    lasts = (forms.SKILL, forms.REGULARLY, forms.IS_A)
+    return DOUBT if any(form.search(s.plain) for form in lasts) else 0.0
+
+
+def _why_hollow(s: _Sentence) -> str:
+    if any(word in language.COURTEOUS for word in s.words):
+        return "courtesy"
+    return "passing" if "first_person" in s.marks or "own" in s.marks else "remark"
+
+
+def _of_the_moment(s: _Sentence) -> bool:
+    """Whether a sentence tells what somebody does as they write, or has just done about the house."""
+    if forms.JUST_NOW.search(s.plain):
+        return True
+    if not set(s.content) <= language.AT_HOME or _habitual(s):
+        return False
+    if any(word in language.FLEETING for word in s.words) or forms.THERE.match(s.plain):
+        return True
+    judges = any(word in language.PASSING for word in s.words) and forms.IS.search(s.plain) is not None
+    return judges and "first_person" not in s.marks
+
+
+def _doubtful(s: _Sentence, holds: bool) -> bool:
+    """Whether a sentence may be of the moment alone: it is kept, but below what is clear."""
+    if holds or "correction" in s.marks:
+        return False
+    fleeting = any(word in language.FLEETING for word in s.words)
+    pointing = forms.POINTS.match(s.plain) is not None
+    return bool(forms.DEICTIC.search(s.plain)) or pointing or ("first_person" in s.marks and fleeting)

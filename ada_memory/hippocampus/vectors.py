@@ -6,7 +6,9 @@ Approximate by nature, so `exact` is here as well. chromadb is imported at the f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
@@ -15,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from ada_memory.errors import BadInput, JournalError
+from ada_memory.errors import BadIndex, BadInput, JournalError
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Near = list[tuple[str, float]]
+LOCK = ".lock"
 BATCH = 2_000  # rows handed to Chroma at a time; it refuses more than about 5,400
 
 
@@ -35,9 +38,10 @@ class Vectors:
 
     def __init__(self, folder: Path, embedder: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.embedder = embedder
         self._folder = folder
         self._name = f"memories-{embedder}"
-        self._lock = FileLock(folder / ".lock", thread_local=False, mode=0o600)
+        self._lock = FileLock(folder / LOCK, thread_local=False, mode=0o600)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -47,10 +51,7 @@ class Vectors:
 
     def close(self) -> None:
         """Let go of the folder. A second call does nothing."""
-        if "_client" in self.__dict__:
-            self._client.close()
-            self.__dict__.pop("_client")
-            self.__dict__.pop("_collection", None)
+        self._let_go()
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -64,8 +65,12 @@ class Vectors:
         import chromadb
         from chromadb.config import Settings
 
-        client = chromadb.PersistentClient(str(self._folder), settings=Settings(anonymized_telemetry=False))
-        return cast("Client", client)
+        quiet = Settings(anonymized_telemetry=False)
+        try:
+            with _sound():
+                return cast("Client", chromadb.PersistentClient(str(self._folder), settings=quiet))
+        except AttributeError as error:  # Chroma stumbles over its own clearing up and hides why it failed
+            raise _damaged(error) from error
 
     @cached_property
     def _collection(self) -> Collection:
@@ -79,6 +84,7 @@ class Vectors:
 
         Raises:
             BadInput: ids and rows differ in number, or rows in width from those that are there.
+            BadIndex: the index is damaged.
         """
         if len(ids) != len(matrix):
             raise BadInput(f"{len(ids)} ids for {len(matrix)} vectors")
@@ -87,7 +93,8 @@ class Vectors:
         for start in range(0, len(ids), BATCH):
             rows = np.ascontiguousarray(matrix[start : start + BATCH], dtype=np.float32)
             try:
-                self._collection.upsert(list(ids[start : start + BATCH]), embeddings=rows)
+                with _sound():
+                    self._collection.upsert(list(ids[start : start + BATCH]), embeddings=rows)
             except (InvalidArgumentError, InvalidDimensionException) as error:
                 raise BadInput(f"the index refuses vectors of width {rows.shape[1]}: {error}") from error
 
@@ -96,6 +103,7 @@ class Vectors:
 
         Raises:
             BadInput: the vector has another width than the rows.
+            BadIndex: the index is damaged.
         """
         from chromadb.errors import InvalidArgumentError
 
@@ -104,21 +112,55 @@ class Vectors:
             return []
         query = np.asarray(vector, dtype=np.float32).reshape(1, -1)
         try:
-            found = self._collection.query(query_embeddings=query, n_results=k, include=["distances"])
+            with _sound():
+                found = self._collection.query(query_embeddings=query, n_results=k, include=["distances"])
         except InvalidArgumentError as error:
             raise BadInput(f"the index cannot be asked: {error}") from error
         ids, distances = found["ids"][0], (found["distances"] or [[]])[0]
         return [(name, 1.0 - float(distance)) for name, distance in zip(ids, distances, strict=True)]
 
     def count(self) -> int:
-        """How many rows there are."""
-        return self._collection.count()
+        """How many rows there are; raises BadIndex if it is damaged."""
+        with _sound():
+            return self._collection.count()
 
-    def rebuild(self, ids: Sequence[str], matrix: Floats) -> None:
-        """Drop everything and fill the index anew, as after a change that the journal knows better."""
-        self._client.delete_collection(self._collection.name)
-        self.__dict__.pop("_collection")
-        self.upsert(ids, matrix)
+    def clear(self) -> None:
+        """Remove the index's files, sound or not, and begin anew; the rows of other embedders go too."""
+        from chromadb.api.shared_system_client import SharedSystemClient
+
+        self._let_go()
+        SharedSystemClient.clear_system_cache()  # a client that failed to open is kept there, and given again
+        for path in self._folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+    def _let_go(self) -> None:
+        if "_client" in self.__dict__:
+            self._client.close()
+            self.__dict__.pop("_client")
+            self.__dict__.pop("_collection", None)
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    """What Chroma cannot do because its files are damaged, as BadIndex."""
+    from chromadb.errors import ChromaError, InvalidArgumentError, InvalidDimensionException
+
+    try:
+        yield
+    except (InvalidArgumentError, InvalidDimensionException):
+        raise
+    except ChromaError as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> BadIndex:
+    return BadIndex(
+        f"the index over the vectors is damaged: {error}",
+        hint="start Ada again: it is filled anew from the journal",
+    )
 
 
 def exact(ids: Sequence[str], matrix: Floats, vector: Floats, k: int) -> Near:
