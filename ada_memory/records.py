@@ -20,6 +20,7 @@ StageName = Literal[
 ]
 Outcome = Literal["done", "skip", "halt"]
 Verdict = Literal["activate", "reduced", "reject"]
+Part = Literal["train", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,20 @@ Chat = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply of the model: its id (`chatcmpl-…`), who gave it, the ids of the memories put before it."""
+
+    id: str
+    generation: str
+    memories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
-    """An interaction as an app hands it in, before the journal has given it a place."""
+    """An interaction as an app hands it in, before the journal has given it a place.
+
+    `answer` says where the reply in it came from, if it was given here.
+    """
 
     messages: Chat
     at: datetime
@@ -45,6 +58,7 @@ class Draft:
     tags: tuple[str, ...] = ()
     key: str | None = None
     peer_uid: int | None = None
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +110,28 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A memory whose text was put before the verifier of a dream, or before the rewriter that made it."""
+
+    memory: str
+    how: Literal["verifier", "rewriter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A claim of a memory that was not dreamt of, because a `newer` memory says otherwise."""
+
+    memory: str
+    claim: str
+    newer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dream:
     """One candidate training sample: a user's prompt and the reply it should get.
 
-    `memories` are the ids of all memories that were read to make it, the first its own.
+    `memories` are the ids of the memories that it was dreamt from: its own first, then those that it bridges.
+    `reads` are the memories that were read to judge or to mend it.
     """
 
     id: str
@@ -113,13 +145,15 @@ class Dream:
     score: float | None = None
     accepted: bool = False
     reason: str = ""
+    reads: tuple[Read, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row of training data. Only the last message (the reply) carries loss.
 
-    `source` is "new", "due", "core" or "self"; `weight` multiplies the row's loss.
+    `source` is "new", "due", "core" or "self"; `weight` multiplies the row's loss. `dream` is the id of the
+    dream that it was made of, empty for core.
     """
 
     messages: Chat
@@ -127,6 +161,7 @@ class Sample:
     weight: float = 1.0
     memories: tuple[str, ...] = ()
     kind: str = ""
+    dream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ada_memory.dream import prompts
 from ada_memory.dream.generator import yes
 from ada_memory.engines.engine import Engine, Sampling
-from ada_memory.records import Dream
+from ada_memory.records import Dream, Read
 from ada_memory.settings import DreamSettings
 
 _ASKED_AGAIN = ("question", "reversal", "choice", "style", "bridge")
@@ -22,7 +22,7 @@ _ASKED_AGAIN = ("question", "reversal", "choice", "style", "bridge")
 def verify(
     engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str], settings: DreamSettings
 ) -> list[Dream]:
-    """The same dreams with score, accepted and reason. `texts` maps memory ids to their text."""
+    """The same dreams, judged, with what was read for it. `texts` maps memory ids to their text."""
     readable = [d for d in dreams if d.prompt]
     told = {d.id: [texts[m] for m in d.memories] for d in readable}
     sure = dict(
@@ -41,8 +41,9 @@ def verify(
 
 
 def _judge(dream: Dream, told: Sequence[str], sure: float, again: str | None, accept: float) -> Dream:
-    if not dream.prompt:
+    if not dream.prompt:  # such a dream was put before nobody
         return replace(dream, score=0.0, accepted=False, reason="unreadable")
+    dream = replace(dream, reads=(*dream.reads, *(Read(memory, "verifier") for memory in dream.memories)))
     stray = strays(dream, told)
     if stray:
         return replace(
@@ -94,6 +95,7 @@ def rewrite(engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str]) -
                     score=None,
                     accepted=False,
                     reason="",
+                    reads=tuple(Read(memory, "rewriter") for memory in dream.memories),
                 )
             )
     return mended

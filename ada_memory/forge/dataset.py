@@ -112,7 +112,7 @@ def read(folder: Path) -> Dataset:
 
 
 def read_rows(file: Path) -> list[Sample]:
-    """Read chat JSONL; `source`, `weight`, `memories` and `kind` may be left out.
+    """Read chat JSONL; `source`, `weight`, `memories`, `kind` and `dream` may be left out.
 
     Raises:
         AdaError: the file is missing, or a line of it is damaged; names the line.
@@ -129,7 +129,8 @@ def read_rows(file: Path) -> list[Sample]:
             row = json.loads(line)
             messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
             weight, memories = float(row.get("weight", 1.0)), tuple(row.get("memories", ()))
-            rows.append(Sample(messages, row.get("source", "core"), weight, memories, row.get("kind", "")))
+            source, kind, dream = row.get("source", "core"), row.get("kind", ""), row.get("dream", "")
+            rows.append(Sample(messages, source, weight, memories, kind, dream))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdaError(f"line {number} of {file} is not a chat row: {error!r}") from None
     return rows
@@ -137,7 +138,7 @@ def read_rows(file: Path) -> list[Sample]:
 
 def _row(dream: Dream) -> Sample:
     messages = (Message("user", dream.prompt), Message("assistant", dream.reply))
-    return Sample(messages, "new", 1.0, dream.memories, dream.kind)
+    return Sample(messages, "new", 1.0, dream.memories, dream.kind, dream.id)
 
 
 def _distinct(dreams: Iterable[Dream]) -> list[Dream]:

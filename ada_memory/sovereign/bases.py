@@ -1,105 +1,212 @@
-"""The pristine model that a mind grows from. A name enters; a hashed folder leaves.
+"""The untouched model that a mind grows from. A name enters; a hashed folder under the home leaves.
 
-Nothing here changes a base. The model that ships inside the package is copied under the home by its
-content, so that an upgrade of the package never changes a base under a mind that was grown on it.
+Nothing here changes a base. Every base is served from a copy under its own hash, and a mind goes on growing
+on the one that its active generation was grown on: another seedling in the package, or other weights in the
+folder that the settings name, change nothing under it.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ada_memory.errors import BadModel
+from ada_memory.errors import AdaError, BadModel
 from ada_memory.settings import Home, ModelSettings
-from ada_memory.sovereign.disk import file_hashes, folder_hash, fresh, publish
+from ada_memory.sovereign import shelf
+from ada_memory.sovereign.manifests import ROOT, active, base_of
+from ada_memory.sovereign.shelf import Entry
 
 SEEDLING = "seedling-1"
 PACKAGE = Path(__file__).resolve().parent.parent / "seedling"
+_SEEDLINGS = re.compile(r"^seedling-\d+$")
+_SHORT_HASH = re.compile(r"^[0-9a-f]{12}$")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
-_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.jsonl"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A pristine model: its Hugging Face folder, the SHA-256 of its files, its core and its exam (JSONL)."""
+    """An untouched model: its Hugging Face folder, the SHA-256 of its files, its core and exam (JSONL)."""
 
     path: Path
     hash: str
     core: Path | None
     exam: Path | None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a model comes from: its folder, and the folder of the core and exam that come with it."""
+
+    model: Path
+    data: Path
 
 
 def prepare_base(home: Home, settings: ModelSettings, package: Path = PACKAGE) -> Base:
-    """Find the base that the settings name, copying or downloading it under `home.bases` if need be.
+    """Find the base that this mind grows on, copying or downloading it under `home.bases` if need be.
 
-    Blocks: a download takes minutes, hashing some seconds a gigabyte.
+    As long as the settings name the model that the active generation was grown on (any seedling is the
+    seedling), it is that very base. The first 12 digits of a base's hash are a name of it too.
+    Blocks: a download takes minutes, a copy some seconds a gigabyte; a base that is there is only looked at.
 
     Raises:
-        BadModel: there is no such model, it has no safetensors weights, or it cannot be fetched.
+        BadModel: there is no such model, it has no safetensors weights, it cannot be fetched or does not fit
+            on the disk, or the copy under the home was changed.
     """
-    if settings.name == SEEDLING:
-        path, found = _copy(home, package / "model")
-        data = package / "data"
-        return Base(path, found, _if_file(data / "core.jsonl"), _if_file(data / "exam.jsonl"))
-    folder = Path(settings.name).expanduser()
-    if folder.is_dir():
-        return _base(folder.resolve())
-    if _HUB_ID.match(settings.name):
-        return _base(_download(home, settings.name))
-    raise BadModel(
-        f"there is no model {settings.name!r}",
-        hint=f"use {SEEDLING}, a folder that exists, or a Hugging Face id such as owner/model",
-        field="model.name",
-    )
+    name = _called(settings.name)
+    try:
+        entry = _prepare(home, name, package)
+    except OSError as error:
+        hint = f"look at the room, and at the rights, of {home.bases} and of where the model comes from"
+        raise BadModel(f"{name} cannot be prepared: {error}", hint=hint, field="model.name") from error
+    folder = shelf.place(home, entry.hash)
+    real = name if not _SHORT_HASH.match(name) else next(iter(entry.sources), name)
+    return Base(folder, entry.hash, _if_file(folder / shelf.DATA[0]), _if_file(folder / shelf.DATA[1]), real)
+
+
+def _prepare(home: Home, name: str, package: Path) -> Entry:
+    with shelf.alone(home, name):
+        source = _source(name, package)
+        with shelf.locked(home):
+            shelf.sweep(home, name)
+            entry = _grown_on(home, name, source) or _kept(home, name, source)
+        if entry is None:
+            entry = _fetched(home, name, source)
+        if source is not None and _brought(entry, name, source):
+            with shelf.locked(home):
+                entry = shelf.bring_data(home, entry, source.data)
+    return entry
+
+
+def verify_base(home: Home, base: Base) -> None:
+    """Hash every file of a base, as `prepare_base` does only with what looks changed.
+
+    Raises:
+        BadModel: it is gone, or not what its hash says.
+    """
+    shelf.verify(shelf.place(home, base.hash), base.hash)
 
 
 def model_hash(folder: Path) -> str:
-    """SHA-256 over a model folder's files, in hex.
+    """SHA-256 over the files of a model that an engine may load, in hex.
 
     Raises:
         BadModel: it has no config.json or no safetensors weights.
     """
+    _must_be_model(folder)
+    return shelf.content_hash(folder)
+
+
+def _called(name: str) -> str:
+    """The name by which a model is remembered: a folder goes by its whole path."""
+    folder = Path(name).expanduser()
+    known = _SEEDLINGS.match(name) or _SHORT_HASH.match(name)
+    return str(folder.resolve()) if not known and (folder.is_absolute() or folder.is_dir()) else name
+
+
+def _source(name: str, package: Path) -> _Source | None:
+    """Where to copy from; None for a model of the hub, and for one that is not there (any more)."""
+    if name == SEEDLING:
+        return _Source(package / "model", package / "data")
+    if _SEEDLINGS.match(name) or _SHORT_HASH.match(name):
+        return None
+    folder = Path(name)
+    return _Source(folder, folder) if folder.is_absolute() and folder.is_dir() else None
+
+
+def _grown_on(home: Home, name: str, source: _Source | None) -> Entry | None:
+    """The base of the active generation, if it is here and the settings still name it."""
+    try:
+        serves = active(home)
+        said = base_of(home, serves) if serves != ROOT else {}
+    except AdaError:
+        return None  # an ancestor serves, and says so
+    if not said or not _same(name, said.get("name", SEEDLING), said["hash"]):
+        return None
+    entry = shelf.find(home, said["hash"])
+    if entry is None:
+        log.error("the base of %s (%s) is no longer under %s", serves, said["hash"][:12], home.bases)
+        return None
+    try:
+        return shelf.check(home, entry)
+    except BadModel:
+        if source is None or model_hash(source.model) != entry.hash:
+            raise
+        return None  # it will be copied again
+
+
+def _same(name: str, grown: str, whole: str) -> bool:
+    both_seedlings = _SEEDLINGS.match(name) and _SEEDLINGS.match(grown)
+    return name == grown or bool(both_seedlings) or (bool(_SHORT_HASH.match(name)) and whole.startswith(name))
+
+
+def _kept(home: Home, name: str, source: _Source | None) -> Entry | None:
+    """The base on the shelf that a name stands for today; None if it must be brought there first."""
+    if source is None:  # nothing to compare it to: what came by this name, or goes by this hash
+        named = [entry for entry in shelf.entries(home) if name in entry.sources]
+        latest = max(named, key=lambda entry: _newest(entry, name), default=None)
+        found = shelf.find(home, name) if _SHORT_HASH.match(name) else latest
+        return shelf.check(home, found) if found else None
+    _must_be_model(source.model)
+    for entry in shelf.entries(home):
+        if _is_from(entry, name, source):
+            try:
+                return shelf.check(home, entry)
+            except BadModel as error:
+                log.warning("%s; it is copied again", error.message)
+    return None
+
+
+def _newest(entry: Entry, name: str) -> int:
+    """When the newest file of the source was written, in nanoseconds."""
+    return max((at for _, at in entry.sources[name].values()), default=0)
+
+
+def _fetched(home: Home, name: str, source: _Source | None) -> Entry:
+    if source is not None:
+        return shelf.put(home, name, source.model)
+    return shelf.adopt(home, name, _download(home, name))
+
+
+def _brought(entry: Entry, name: str, source: _Source) -> bool:
+    """Whether this source is this very model; a seedling that was only installed again is hashed to tell."""
+    again = bool(_SEEDLINGS.match(name)) and shelf.content_hash(source.model) == entry.hash
+    return _is_from(entry, name, source) or again
+
+
+def _is_from(entry: Entry, name: str, source: _Source) -> bool:
+    return entry.sources.get(name) == shelf.looks(source.model)
+
+
+def _must_be_model(folder: Path) -> None:
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise BadModel(f"{folder} is not a model: config.json or *.safetensors is missing")
-    return folder_hash(file_hashes(folder))
-
-
-def _base(folder: Path) -> Base:
-    return Base(folder, model_hash(folder), None, None)
-
-
-def _copy(home: Home, source: Path) -> tuple[Path, str]:
-    wanted = model_hash(source)
-    place = home.bases / wanted[:12]
-    if place.is_dir() and folder_hash(file_hashes(place)) == wanted:
-        return place, wanted
-    partial = fresh(home.bases / f".tmp-{wanted[:12]}")
-    for name in file_hashes(source):
-        copy = partial / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((source / name).read_bytes())
-    if folder_hash(file_hashes(partial)) != wanted:
-        raise BadModel(f"{source} changed while it was copied", hint="start again")
-    publish(partial, place)
-    return place, wanted
+        missing = "config.json or *.safetensors is missing"
+        hint = "set model.name to a folder that holds both, as Hugging Face lays them out"
+        raise BadModel(f"{folder} is not a model: {missing}", hint=hint, field="model.name")
 
 
 def _download(home: Home, name: str) -> Path:
-    place = home.bases / name.replace("/", "--")
-    if place.is_dir():
-        return place
+    if not _HUB_ID.match(name):
+        raise BadModel(
+            f"there is no model {name!r}",
+            hint=f"use {SEEDLING}, a folder that exists, or a Hugging Face id such as owner/model",
+            field="model.name",
+        )
     # Imported here: it costs a second that only those pay who name a model of the hub.
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
-    partial = home.bases / f".tmp-{place.name}"  # kept when interrupted: the hub's client resumes in it
+    partial = shelf.download_folder(home, name)
     try:
         snapshot_download(name, local_dir=partial, allow_patterns=_HUB_FILES)
     except (OSError, ValueError) as error:  # the hub's errors derive from these two
-        hint = "check the name and the network"
+        hint = "check the name, the network and the room on the disk"
         raise BadModel(f"{name} could not be fetched: {error}", hint=hint, field="model.name") from error
-    publish(partial, place)
-    return place
+    _must_be_model(partial)
+    return partial
 
 
 def _if_file(path: Path) -> Path | None:

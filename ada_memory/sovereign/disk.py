@@ -6,6 +6,7 @@ A new file or folder is written beside its place, flushed to the disk, and renam
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -13,16 +14,39 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
+
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files and folders begin."""
 
 _READ_BYTES = 1 << 20
-_NO_HARD_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EACCES}
+_UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # the first two differ on macOS
+_NO_HARD_LINK = _UNSUPPORTED | {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EACCES}
+_NO_FULL_SYNC = _UNSUPPORTED | {errno.EINVAL, errno.ENOTTY}
+
+
+def flush(handle: int, system: ModuleType = fcntl) -> None:
+    """Flush an open file to the disk. On macOS `fsync` stops at the drive's cache, F_FULLFSYNC does not.
+
+    Where the file system knows no F_FULLFSYNC (network shares, exFAT) `fsync` must do. `system` is `fcntl`.
+    """
+    full = getattr(system, "F_FULLFSYNC", None)  # on macOS alone
+    if full is not None:
+        try:
+            system.fcntl(handle, full)
+        except OSError as error:
+            if error.errno not in _NO_FULL_SYNC:
+                raise
+        else:
+            return
+    os.fsync(handle)
 
 
 def sync(path: Path) -> None:
     """Flush one file, or one folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        flush(handle)
     finally:
         os.close(handle)
 
@@ -30,7 +54,7 @@ def sync(path: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Put `text` (UTF-8) into `path` in one step: a reader sees the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".tmp-{path.name}")
+    partial = path.with_name(TEMPORARY + path.name)
     partial.write_text(text, "utf-8")
     sync(partial)
     partial.replace(path)
@@ -43,7 +67,7 @@ def append_line(path: Path, line: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
         file.flush()
-        os.fsync(file.fileno())
+        flush(file.fileno())
 
 
 def publish(partial: Path, place: Path) -> None:
@@ -55,10 +79,31 @@ def publish(partial: Path, place: Path) -> None:
         if not path.is_symlink():
             sync(path)
     sync(partial)
-    if place.exists():
-        shutil.rmtree(place)
+    remove(place)
     partial.rename(place)
     sync(place.parent)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there, so that a crash leaves it whole or not at all."""
+    gone = folder.with_name(f"{TEMPORARY}gone-{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    try:
+        folder.rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what interrupted writes have left under `folder`; only for who alone writes there."""
+    left = [path for path in sorted(folder.rglob(f"{TEMPORARY}*")) if not path.is_symlink()]
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return left
 
 
 def fresh(partial: Path) -> Path:

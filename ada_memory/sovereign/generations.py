@@ -1,16 +1,14 @@
 """The generations of a mind. A trained adapter enters; a folder that can be checked leaves.
 
-Each generation is `generations/<id>/`: `adapter/` (PEFT), `manifest.json` and `key`. A manifest names its
-parent's commitment, so that the chain can be walked without any key. What was learned is committed to by
-an HMAC under `key`: with the key destroyed the chain still holds, and no guess at the data can be tested.
-`gen-0000` is the base itself and has no folder.
+Each generation is `generations/<id>/`: `adapter/` (PEFT), `manifest.json` (see manifests.py) and `key`. What
+was learned is committed to by an HMAC under `key`: with the key destroyed the chain still holds, and no guess
+at the data can be tested. `gen-0000` is the base itself and has no folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import os
 import secrets
 import shutil
@@ -20,10 +18,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-from ada_memory.errors import BadModel, NotFound
+from ada_memory.errors import BadModel
 from ada_memory.records import Generation, Verdict
 from ada_memory.settings import Home
-from ada_memory.sovereign.bases import Base as Base  # noqa: PLC0414  both are sought here too
+from ada_memory.sovereign import manifests
+from ada_memory.sovereign.bases import Base as Base  # noqa: PLC0414  all these are sought here too
 from ada_memory.sovereign.bases import prepare_base as prepare_base  # noqa: PLC0414
 from ada_memory.sovereign.disk import (
     file_hash,
@@ -32,12 +31,18 @@ from ada_memory.sovereign.disk import (
     fresh,
     link_tree,
     publish,
+    remove,
     replace_text,
     sync,
     to_json,
 )
+from ada_memory.sovereign.manifests import ROOT as ROOT  # noqa: PLC0414
+from ada_memory.sovereign.manifests import active as active  # noqa: PLC0414
+from ada_memory.sovereign.manifests import generation_name as generation_name  # noqa: PLC0414
+from ada_memory.sovereign.manifests import manifest as manifest  # noqa: PLC0414
+from ada_memory.sovereign.manifests import number as number  # noqa: PLC0414
+from ada_memory.sovereign.manifests import verify_chain as verify_chain  # noqa: PLC0414
 
-ROOT = "gen-0000"
 _BEGINNING = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -48,23 +53,6 @@ class Serving:
     generation: str
     model: Path
     adapter: Path | None
-
-
-def generation_name(number: int) -> str:
-    """The id of the generation with that number: 3 → "gen-0003"."""
-    return f"gen-{number:04d}"
-
-
-def number(generation: str) -> int:
-    """The number in a generation's id: "gen-0003" → 3.
-
-    Raises:
-        NotFound: that is no generation's id.
-    """
-    prefix, _, digits = generation.partition("-")
-    if prefix != "gen" or not digits.isdecimal() or generation_name(int(digits)) != generation:
-        raise NotFound(f"{generation!r} is no name of a generation", hint="such as gen-0001")
-    return int(digits)
 
 
 def next_id(home: Home) -> str:
@@ -79,12 +67,14 @@ def adapter_folder(home: Home, generation: str) -> Path | None:
 
 
 def write(
-    home: Home, generation: Generation, adapter_from: Path, base: Base, dataset: Sequence[Path] = ()
+    home: Home, generation: Generation, adapter_from: Path, base: Base, dataset: Sequence[Path] = (),
+    core: Path | None = None,
 ) -> Generation:
     """Write a generation's folder in one step; if it is there already, check it and leave it.
 
     Returns it with `adapter` set to the SHA-256 (hex) of the adapter's files, as `read` does.
-    `dataset` names the files that it was trained on; they are committed to, not kept.
+    `dataset` names the files that it was trained on; they are committed to under the key, not kept. `core`
+    is the file that was replayed: it comes with the model and holds no memories, so its plain hash is named.
 
     Raises:
         BadModel: the adapter is empty, the parent cannot be read, or the id was given to another night.
@@ -93,23 +83,28 @@ def write(
     if place.exists():
         there = read(home, generation.id)
         if (there.night, there.parent) != (generation.night, generation.parent):
-            raise BadModel(f"{generation.id} belongs to night {there.night} already")
+            raise BadModel(
+                f"{generation.id} belongs to night {there.night} already",
+                hint="var/minds holds parts of two minds: restore all of it from one backup",
+            )
         return there
     parent = generation.parent or ROOT
     partial = fresh(home.generations / f".tmp-{generation.id}")
     shutil.copytree(adapter_from, partial / "adapter")
     hashes = file_hashes(partial / "adapter")
     if not any(name.endswith(".safetensors") for name in hashes):
-        raise BadModel(f"{adapter_from} holds no adapter weights")
+        raise BadModel(f"{adapter_from} holds no adapter weights", hint="`ada sleep` has another night")
     key = secrets.token_bytes(32)
     body: dict[str, object] = {
         "id": generation.id, "parent": parent, "parent_commitment": _commitment(home, parent, base),
         "night": generation.night, "verdict": generation.verdict,
         "created_at": generation.created_at.isoformat(),
-        "base": {"hash": base.hash, "path": str(base.path)},
+        "base": {"name": base.name, "hash": base.hash},
         "adapter": {"sha256": folder_hash(hashes), "files": hashes}, "dataset": _keyed(key, dataset),
+        "core": file_hash(core) if core is not None and core.is_file() else None,
     }
-    replace_text(partial / "manifest.json", to_json({**body, "commitment": _sealed(body)}, indent=2))
+    seal = manifests.sealed(body)
+    replace_text(partial / "manifest.json", to_json({**body, "commitment": seal}, indent=2))
     with os.fdopen(os.open(partial / "key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(key.hex())
     publish(partial, place)
@@ -140,26 +135,6 @@ def read(home: Home, generation: str) -> Generation:
     )
 
 
-def manifest(home: Home, generation: str) -> dict[str, object]:
-    """The manifest of a generation, checked against its own seal.
-
-    Raises:
-        NotFound: there is no such generation.
-        BadModel: it is damaged.
-    """
-    path = home.generations / generation / "manifest.json"
-    if not path.is_file():
-        raise NotFound(f"there is no generation {generation}", hint="`ada nights` lists them")
-    try:
-        body = json.loads(path.read_text("utf-8"))
-        sealed = body.pop("commitment")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise BadModel(f"{path} is damaged: {error}", hint="`ada reset` returns to the base") from error
-    if sealed != _sealed(body):
-        raise BadModel(f"{path} was changed after it was written", hint="`ada reset` returns to the base")
-    return {**body, "commitment": sealed}
-
-
 def destroy_key(home: Home, generation: str) -> None:
     """Make the generation's dataset commitment untestable for ever; the chain stays whole."""
     path = home.generations / generation / "key"
@@ -168,24 +143,6 @@ def destroy_key(home: Home, generation: str) -> None:
         sync(path)
         path.unlink()
         sync(path.parent)
-
-
-def active(home: Home) -> str:
-    """The generation that the pointer names; the base if there is no pointer.
-
-    Raises:
-        BadModel: the pointer is not a generation's name.
-    """
-    pointer = home.mind / "active"
-    if not pointer.exists():
-        return ROOT
-    name = pointer.read_text("utf-8").strip()
-    try:
-        number(name)
-    except NotFound:
-        hint = "`ada reset` returns to the base"
-        raise BadModel(f"{pointer} is damaged: {name[:40]!r}", hint=hint) from None
-    return name
 
 
 def activate_pointer(home: Home, generation: str) -> None:
@@ -203,11 +160,12 @@ def serving(home: Home, base: Base, generation: str) -> Serving:
     read(home, generation)
     if generation == ROOT:
         return Serving(ROOT, base.path, None)
-    grown_on = cast(dict[str, object], manifest(home, generation)["base"])
+    grown_on = manifests.base_of(home, generation)
     if grown_on["hash"] != base.hash:
+        name, short = grown_on.get("name", "a base without a name"), grown_on["hash"][:12]
         raise BadModel(
-            f"{generation} was grown on another base ({grown_on['path']})",
-            hint="name that model in the settings, or `ada reset` to start from the new one",
+            f"{generation} was grown on another base ({name}, {short}), not on {base.name} {base.hash[:12]}",
+            hint=f"set model.name to {short} to go back to it, or `ada reset` to start from the new one",
             field="model.name",
         )
     merged = home.merged / generation
@@ -229,17 +187,13 @@ def drop_merged(home: Home, keep: str) -> None:
     if home.merged.is_dir():
         for folder in home.merged.iterdir():
             if folder.name != keep:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
 
 
 def _commitment(home: Home, generation: str, base: Base) -> str:
     if generation == ROOT:
         return base.hash
     return cast(str, manifest(home, generation)["commitment"])
-
-
-def _sealed(body: dict[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def _keyed(key: bytes, dataset: Sequence[Path]) -> str:
