@@ -9,16 +9,20 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from ada_memory.errors import BadSetting
 
 ENV_PREFIX = "ADA_"
 DELIMITER = "__"
 CHECKOUT = Path(__file__).resolve().parent.parent
+SEE_TEMPLATE = "`ada config template` lists every key"
 
 
 class Section(BaseModel):
@@ -42,6 +46,12 @@ class SocketSettings(Section):
 
     path: str = Field("", description="The Unix socket (at most 104 bytes); empty means var/run/ada.sock.")
     max_body_bytes: int = Field(4_000_000, ge=1_000, description="Largest request body that is accepted.")
+    patience_seconds: float = Field(
+        30,
+        gt=0,
+        le=3600,
+        description="Longest that a client may take to send a request, or leave a reply unread.",
+    )
 
 
 class ModelSettings(Section):
@@ -71,6 +81,11 @@ class RecallSettings(Section):
     min_similarity: float = Field(
         0.3, ge=-1, le=1, description="Cosine below which a memory is not recalled."
     )
+    max_chars: int = Field(
+        8_000,
+        ge=0,
+        description="Most characters of memories put before a question; never more than the model can read.",
+    )
     exact_below: int = Field(
         50_000,
         ge=0,
@@ -93,7 +108,7 @@ class SalienceSettings(Section):
 class RouterSettings(Section):
     """Which memories go to the weights and which are kept word for word."""
 
-    long_chars: int = Field(600, ge=50, description="Longer text is kept verbatim for recall.")
+    long_chars: int = Field(600, ge=50, description="Longer text is kept verbatim, in passages, for recall.")
     digit_share: float = Field(
         0.25, ge=0, le=1, description="Text with a larger share of digits is kept verbatim."
     )
@@ -273,11 +288,15 @@ def load(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSetting(f"{path} is not TOML: {error}", hint="compare with `ada config template`") from None
     except OSError as error:
-        raise BadSetting(f"{path} cannot be read: {error.strerror}") from None
+        hint = f"it is for its owner to read: chmod u+r {path}"
+        raise BadSetting(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     for section, table in toml.toml_data.items():
         if not isinstance(table, dict):
-            said = f"{section} = {table!r} in {path}"
-            raise BadSetting(f"{said}: keys belong in a section, such as [sunset]", field=section)
+            raise BadSetting(
+                f"{section} = {table!r} in {path}: keys belong in a section",
+                hint=f"put a line such as [sunset] before it; {SEE_TEMPLATE}",
+                field=section,
+            )
     try:
         # A plain Settings again: one that is copied or sent to a child must not read the environment.
         return Settings(**dict(Sources(**wanted)))
@@ -298,7 +317,7 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
         if not delimiter:
             raise BadSetting(
                 f"{section} = {value!r} in environment variable {name}: it names a section, not a key",
-                hint=f"write {name}{DELIMITER}KEY; `ada config template` lists every key",
+                hint=f"write {name}{DELIMITER}KEY; {SEE_TEMPLATE}",
                 field=section,
             )
         if section not in Settings.model_fields:
@@ -324,8 +343,18 @@ def _dotted(name: str) -> str:
 
 
 def _unknown(key: str, value: object, source: str) -> BadSetting:
-    said = f"unknown setting {key} = {value!r} in {source}"
-    return BadSetting(said, hint="`ada config template` lists every key", field=key)
+    near = get_close_matches(key, [*_known(), *Settings.model_fields], 1, 0.75)
+    hint = f"did you mean {near[0]}? {SEE_TEMPLATE}" if near else SEE_TEMPLATE
+    return BadSetting(f"unknown setting {key} = {value!r} in {source}", hint=hint, field=key)
+
+
+def _known() -> dict[str, FieldInfo]:
+    """What is known of each key, by `section.key`."""
+    return {
+        f"{section}.{key}": info
+        for section, values in Settings()
+        for key, info in type(values).model_fields.items()
+    }
 
 
 def _explain(
@@ -334,14 +363,84 @@ def _explain(
     """One sentence that names the key, the value and where it was read."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    origins = {_dotted(name): f"environment variable {name}" for name in env}
-    origins |= {dotted: f"flag --set {dotted}" for dotted in flags}
-    found = (source for name, source in origins.items() if f"{name}.".startswith(f"{key}."))
-    source = next(found, str(file))
+    named = {**_of_environment(env), **_of_flags(flags)}
+    found = (origin for name, origin in named.items() if f"{name}.".startswith(f"{key}."))
+    source = str(next(found, None) or _of_file(file, key))
     if first["type"] == "extra_forbidden":
         return _unknown(key, first["input"], source)
     said = f"{key} = {first['input']!r} in {source}: {first['msg']}"
-    return BadSetting(said, hint=f"`ada config template` explains {key}", field=key)
+    info = _known().get(key)
+    hint = f"{info.description} The default is {_toml(info.default)}." if info else SEE_TEMPLATE
+    return BadSetting(said, hint=hint, field=key)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the value of a setting comes from: `kind`, and the file, variable or flag by its name.
+
+    `line` is the line of the file, from 1; 0 elsewhere.
+    """
+
+    kind: Literal["default", "file", "environment", "flag"]
+    name: str = ""
+    line: int = 0
+
+    def __str__(self) -> str:
+        if self.kind == "file":
+            return f"{self.name}, line {self.line}" if self.line else self.name
+        return {"environment": f"environment variable {self.name}", "flag": f"flag {self.name}"}.get(
+            self.kind, "default"
+        )
+
+
+def origins(
+    file: Path | None = None, env: Mapping[str, str] = os.environ, flags: Mapping[str, str] | None = None
+) -> dict[str, Origin]:
+    """Where each setting comes from, by `section.key`, in the template's order; takes what `load` takes.
+
+    Raises:
+        BadSetting: as `load` does.
+    """
+    load(file, env, flags)
+    path = file or home_root(env) / "etc" / "ada.toml"
+    written = _tables(path.read_text("utf-8")) if path.is_file() else {}
+    inside = {f"{section}.{key}" for section, table in written.items() for key in table}
+    named = {**_of_environment(_environment(env)), **_of_flags(flags or {})}
+    return {
+        dotted: named.get(dotted) or (_of_file(path, dotted) if dotted in inside else Origin("default"))
+        for dotted in _known()
+    }
+
+
+def _of_environment(env: Mapping[str, str]) -> dict[str, Origin]:
+    return {_dotted(name): Origin("environment", name) for name in env}
+
+
+def _of_flags(flags: Mapping[str, str]) -> dict[str, Origin]:
+    return {dotted: Origin("flag", f"--set {dotted}") for dotted in flags}
+
+
+def _of_file(file: Path, dotted: str) -> Origin:
+    """The line of a setting: the file is read line by line until the key is there.
+
+    However the key is written, as `[section]`, dotted or in an inline table, TOML's own parser finds it.
+    """
+    section, _, key = dotted.partition(".")
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    whole = 0  # the last line at which what was read so far is TOML
+    for number in range(1, len(lines) + 1):
+        try:
+            table = tomllib.loads("\n".join(lines[:number])).get(section)
+        except tomllib.TOMLDecodeError:  # in the middle of a value
+            continue
+        if table is not None and (not key or not isinstance(table, dict) or key.partition(".")[0] in table):
+            return Origin("file", str(file), whole + 1)
+        whole = number
+    return Origin("file", str(file))
+
+
+def _tables(text: str) -> dict[str, dict[str, Any]]:
+    return {name: table for name, table in tomllib.loads(text).items() if isinstance(table, dict)}
 
 
 def template() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,13 @@ import typer
 from ada_memory.circadian.stages import NAMES
 from ada_memory.cli.app import app
 from ada_memory.cli.common import hoist
-from ada_memory.settings import Settings
+from ada_memory.cli.doctor import MARKS
+from ada_memory.settings import Home, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "adr").glob("*.md"))]
+SOURCES = sorted((ROOT / "ada_memory").rglob("*.py"))
 CLI: Any = typer.main.get_command(app)
 KEYS = {section: set(type(table).model_fields) for section, table in Settings()}
 FILES = {"py", "md", "json", "jsonl", "csv", "toml", "log", "db", "safetensors"}
@@ -93,6 +96,56 @@ def test_every_call_that_is_shown_can_be_typed(call: list[str]) -> None:
         assert not ended.exit_code
 
 
+def inline(page: str) -> Iterator[list[str]]:
+    """The calls of `ada` that stand in the middle of a sentence; one capital stands for any number."""
+    for span in re.findall(r"`(ada [^`\n]+)`", FENCE.sub("", page)):
+        yield from typed(re.sub(r"\b[A-Z]\b", "1", span))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_call_that_is_named_can_be_typed(page: Path) -> None:
+    for call in inline(text(page)):
+        try:
+            understood(call)
+        except typer.Exit as ended:
+            assert not ended.exit_code
+
+
+def strings(source: str) -> Iterator[str]:
+    """Every text of a module as it may be printed; what is put into it stands as `x`."""
+    tree = ast.parse(source)
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "x" for part in node.values]
+            yield "".join(map(str, parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            yield node.value
+
+
+def mends(source: str) -> Iterator[list[str]]:
+    """The calls of `ada` that a module tells people to make."""
+    for said in strings(source):
+        yield from inline(said)
+        for line in said.split("\n"):
+            if line.startswith("$ "):
+                yield from typed(line)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_errors_and_checks_tell_people_to_type_can_be_typed(path: Path) -> None:
+    for call in mends(text(path)):
+        try:
+            understood(call)
+        except typer.Exit as ended:
+            assert not ended.exit_code
+
+
+def test_mends_are_found() -> None:
+    source = 'hint = f"`ada rollback {name}` goes back"\nmend = "$ ada sleep   # finishes it"\nx = "ada x"'
+    assert list(mends(source)) == [["rollback", "x"], ["sleep"]]
+
+
 def test_calls_are_found_and_wrong_ones_refused() -> None:
     assert len(CALLS) > 10
     line = "$ ADA_HOME=/tmp/x .venv/bin/ada ask 'Who?' --no-recall | cat && ada status # now"
@@ -155,7 +208,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_api_page_has_every_route_and_no_other() -> None:
     source = text(ROOT / "ada_memory" / "service" / "api.py")
-    served = {path for _, path in re.findall(r'@app\.(get|post)\("([^"]+)"', source)} | {"/v1/openapi.json"}
+    served = {"/v1/openapi.json", *re.findall(r'@app\.(?:get|post)\(\s*"([^"]+)"', source)}
     page = text(ROOT / "docs" / "api.md")
     assert {path for path in served if path not in page} == set()
     patterns = [re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path)) for path in served]
@@ -166,3 +219,18 @@ def test_the_api_page_has_every_route_and_no_other() -> None:
 def test_every_stage_is_explained() -> None:
     page = text(ROOT / "docs" / "how-it-works.md")
     assert [name for name in NAMES if f"**{name}**" not in page] == []
+
+
+def test_all_that_a_home_holds_is_explained() -> None:
+    home = Home(Path("home"))
+    lies = [path.name for path in vars(home).values() if isinstance(path, Path)]
+    lies = [name for name in lies if name not in ("home", "etc", "default")]
+    assert {"journal.db", "chroma", "merged", "bases"} <= set(lies)
+    for page in ("operations.md", "how-it-works.md"):
+        assert [name for name in lies if name not in text(ROOT / "docs" / page)] == []
+
+
+def test_the_doctor_and_its_page_speak_of_the_same_states() -> None:
+    page = text(ROOT / "docs" / "operations.md")
+    for state, (mark, _) in MARKS.items():
+        assert f"| {mark} | {state} |" in page

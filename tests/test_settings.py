@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from ada_memory.errors import BadSetting
-from ada_memory.settings import CHECKOUT, Home, Settings, home_root, load, template
+from ada_memory.settings import CHECKOUT, Home, Origin, Settings, home_root, load, origins, template
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -147,6 +147,52 @@ def test_the_origin_is_the_source_that_won(tmp_path: Path) -> None:
         load(file, {"ADA_SUNSET__AT": "noon"})
     with pytest.raises(BadSetting, match="flag --set sunset.at"):
         load(file, {"ADA_SUNSET__AT": "04:00"}, {"sunset.at": "noon"})
+
+
+WAYS = '''# a comment, then every way to write a key
+sunset.at = "03:00"
+sunset . "capacity" = 3
+
+[recall]  # a table
+top_k = 7
+  min_similarity = 0.5
+[mind]
+id = """
+long-name"""
+[forge]
+rank = 8
+'''
+
+
+def test_every_setting_tells_its_origin(tmp_path: Path) -> None:
+    file = _write(tmp_path, WAYS)
+    env = {"ADA_RECALL__TOP_K": "9", "ADA_FORGE__ALPHA": "3", "ADA_HOME": "elsewhere"}
+    found = origins(file, env, {"forge.rank": "4"})
+    assert list(found) == [f"{name}.{key}" for name, table in Settings() for key in type(table).model_fields]
+    assert {key: at for key, at in found.items() if at.kind != "default"} == {
+        "sunset.at": Origin("file", str(file), 2),
+        "sunset.capacity": Origin("file", str(file), 3),
+        "recall.min_similarity": Origin("file", str(file), 7),
+        "mind.id": Origin("file", str(file), 9),
+        "recall.top_k": Origin("environment", "ADA_RECALL__TOP_K"),
+        "forge.alpha": Origin("environment", "ADA_FORGE__ALPHA"),
+        "forge.rank": Origin("flag", "--set forge.rank"),
+    }
+    assert set(origins(tmp_path / "none", {}).values()) == {Origin("default")}
+    inline = _write(tmp_path, 'sunset = { catch_up = true, at = "03:00" }\n')
+    assert origins(inline, {})["sunset.at"].line == 1
+
+
+def test_a_bad_value_is_told_with_its_line_and_a_bad_key_with_its_neighbour(tmp_path: Path) -> None:
+    file = _write(tmp_path, '[sunset]\ncatch_up = true\nat = "3 pm"\n')
+    with pytest.raises(BadSetting, match=f"{file}, line 3") as caught:
+        load(file, env={})
+    assert "Local time" in caught.value.hint
+    assert "02:00" in caught.value.hint
+    file = _write(tmp_path, "[sunset]\n\ncapactiy = 5\n")
+    with pytest.raises(BadSetting, match=f"{file}, line 3") as caught:
+        load(file, env={})
+    assert "did you mean sunset.capacity?" in caught.value.hint
 
 
 def test_home_is_ada_home_or_the_checkout(tmp_path: Path) -> None:
