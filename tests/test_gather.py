@@ -142,6 +142,17 @@ def test_what_three_nights_set_aside_is_not_tried_for_ever(mind: Mind) -> None:
     assert mind.journal.waiting() == []
 
 
+def test_what_the_model_finds_nothing_in_does_not_call_for_another_night(mind: Mind) -> None:
+    mute = mind.say("Hm, well, I for one.")
+    mind.toy(unclaimed=[mute])
+    asyncio.run(whole_night(mind))
+    assert mind.journal.settlements()[mute][1:] == (
+        "set_aside", "the model found nothing to learn in the memories",
+    )
+    assert mind.journal.waiting_count() == 0
+    assert [memory.id for memory in mind.journal.waiting()] == [mute]
+
+
 def test_interactions_after_the_opening_wait_for_the_next_night(mind: Mind) -> None:
     mind.say("My cat is called Miso.")
     at = datetime(2026, 3, 1, tzinfo=UTC)

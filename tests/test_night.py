@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from ada_memory.circadian.bundle import read_bundle
+from ada_memory.circadian.night import STARTS
 from ada_memory.circadian.stages import NAMES, STAGES
 from ada_memory.errors import BadInput, Conflict, Unavailable
 from ada_memory.records import NightKind, StageName
 from ada_memory.settings import CHECKOUT
 from ada_memory.sovereign import generations, succession
+from ada_memory.sovereign.disk import append_line
 from tests.nights import HEAVY, TOYS, Mind, whole_night
 
 
@@ -83,7 +85,7 @@ def test_the_child_runs_at_the_lowest_priority_in_its_own_group(mind: Mind) -> N
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
         assert runner.state() == {
             "state": "asleep", "night": "p1", "stage": "train", "progress": {"done": 1, "total": 2},
-            "held": None,
+            "held": None, "trouble": None,
         }
         with pytest.raises(Conflict):
             await runner.sleep("manual")
@@ -112,6 +114,39 @@ def test_a_child_that_always_dies_halts_the_night(mind: Mind) -> None:
     assert mind.stages(night)[-2:] == [("train", "halt"), ("report", "done")]
     assert "died 3 times in train (status -9)" in mind.report(night)["halted"]["reason"]
     assert generations.active(mind.home) == "gen-0000"
+
+
+def test_a_stage_that_takes_every_daemon_down_with_it_is_given_up(mind: Mind) -> None:
+    mind.say("My cat is called Miso.")
+    asyncio.run(whole_night(mind, "dataset"))
+    for _ in range(STARTS):  # as many daemons as that began to train, and left no more than this
+        append_line(mind.night("p1") / "starts.log", "train")
+    asyncio.run(whole_night(mind))
+    assert mind.stages("p1")[-2:] == [("train", "halt"), ("report", "done")]
+    assert "never came to its end" in mind.report("p1")["halted"]["reason"]
+    assert generations.active(mind.home) == "gen-0000"
+
+
+def test_a_night_that_cannot_write_says_so_and_goes_on_once_it_can(mind: Mind) -> None:
+    mind.say("My cat is called Miso.")
+    asyncio.run(whole_night(mind, "verdict"))
+    obstacle = mind.night("p1") / ".tmp-activate"
+    obstacle.write_text("a file where the stage's folder should be", "utf-8")
+
+    async def story() -> None:
+        runner = mind.runner()
+        await runner.sleep("manual")
+        await eventually(lambda: runner.state()["trouble"])
+        assert runner.running
+        obstacle.unlink()
+        await runner.wait()
+        await runner.close()
+
+    asyncio.run(story())
+    assert mind.stages("p1") == [(name, "done") for name in NAMES]
+    assert {"event": "night", "state": "stopped"}.items() <= next(
+        event for event in mind.events if event.get("state") == "stopped"
+    ).items()
 
 
 @pytest.mark.parametrize("stage", HEAVY)
@@ -185,22 +220,6 @@ def test_a_daemon_that_is_killed_takes_the_child_along_and_goes_on_later(tmp_pat
         assert mind.stages("p1") == [(name, "done") for name in NAMES]
     finally:
         mind.journal.close()
-
-
-def test_a_child_ends_when_its_standard_input_does(mind: Mind) -> None:
-    mind.toy(hang="dream")
-    mind.say("My cat is called Miso.")
-    asyncio.run(whole_night(mind, "gather"))
-    command = [sys.executable, "-m", "ada_memory.circadian.sleeper", str(mind.night("p1")), "--stages", TOYS]
-    with subprocess.Popen(
-        command, cwd=CHECKOUT, process_group=0, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as child:
-        assert child.stdin is not None and child.stdout is not None
-        assert json.loads(child.stdout.readline())["state"] == "started"
-        child.stdin.close()
-        assert child.wait(20) == -signal.SIGKILL
-    assert not (mind.night("p1") / "dream").exists()
 
 
 def test_a_finished_folder_without_its_row_gets_one(mind: Mind) -> None:

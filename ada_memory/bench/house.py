@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from ada_memory.engines.engine import Engine, open_engine
 from ada_memory.errors import Unavailable
 from ada_memory.settings import Home
 
-START_SECONDS, ENCODE_SECONDS, NIGHT_SECONDS = 120, 300, 3_600
+START_SECONDS, ENCODE_SECONDS, NIGHT_SECONDS, END_SECONDS = 120, 300, 3_600, 60
+DAEMON = (circadian_daemon.__file__,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class House:
         """The model of a generation (the active one if none is named), loaded beside the daemon."""
         status = self.client.status()
         name = generation or status["generation"]
-        base = next(path for path in sorted(self.home.bases.iterdir()) if (path / "config.json").is_file())
+        base = self.home.bases / status["base"][:12]
         adapter = self.home.generations / name / "adapter"
         return open_engine("peft", base, adapter if adapter.is_dir() else None)
 
@@ -60,35 +61,52 @@ def house(root: Path | None, settings: Mapping[str, object]) -> Iterator[House]:
     """Start circadian_daemon.py as a process of its own; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="ada-") as scratch:
         home = Home((root or Path(scratch)).resolve())
-        home.root.mkdir(parents=True, exist_ok=True)
         socket = Path(scratch) / "ada.sock"
-        flags = [f"--set={key}={value}" for key, value in {"socket.path": socket, **settings}.items()]
-        log = home.root / "daemon.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen(  # noqa: S603  our own program with our own arguments
-                [sys.executable, circadian_daemon.__file__, "--home", str(home.root), *flags],
-                stdout=out,
-                stderr=out,
-                env={k: v for k, v in os.environ.items() if not k.startswith("ADA_")},
-            )
+        process = launch(home, socket, settings)
         try:
             with Client(socket) as client:
-                _wait_awake(client, process, log)
+                wait_awake(client, process, home)
                 yield House(home, client)
         finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
-def _wait_awake(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+def launch(
+    home: Home, socket: Path, settings: Mapping[str, object], program: Sequence[str] = DAEMON
+) -> subprocess.Popen[bytes]:
+    """Start a daemon that says what it has to say in `daemon.log` of its home."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    flags = [f"--set={key}={value}" for key, value in {"socket.path": socket, **settings}.items()]
+    with (home.root / "daemon.log").open("ab") as out:
+        return subprocess.Popen(  # noqa: S603  our own program with our own arguments
+            [sys.executable, *program, "--home", str(home.root), *flags],
+            stdout=out,
+            stderr=out,
+            env={k: v for k, v in os.environ.items() if not k.startswith("ADA_")},
+        )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a daemon, by force if it takes its time."""
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_awake(client: Client, process: subprocess.Popen[bytes], home: Home) -> None:
+    """Return once the daemon answers.
+
+    Raises:
+        Unavailable: it ended, or did not answer in time.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Unavailable(f"the daemon ended with {process.returncode}: {log.read_text('utf-8')[-2000:]}")
+            said = (home.root / "daemon.log").read_text("utf-8")[-2000:]
+            raise Unavailable(f"the daemon ended with {process.returncode}: {said}")
         try:
             if client.health()["status"] == "ok":
                 return

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ada_memory.errors import AdaError, BadInput
-from ada_memory.records import Dream, NightKind, Outcome, StageName, StageRecord
+from ada_memory.records import Dream, NightKind, Outcome, Override, Read, StageName, StageRecord
 from ada_memory.settings import Home, Settings
 from ada_memory.sovereign.bases import Base
-from ada_memory.sovereign.disk import fresh, publish, replace_text, to_json
+from ada_memory.sovereign.disk import fresh, publish, read_lines, replace_text, to_json
 from ada_memory.sovereign.generations import Serving, number
 
 if TYPE_CHECKING:  # the sleeper reads bundles and must not open the journal
@@ -210,4 +210,11 @@ def dream_from(row: Mapping[str, object]) -> Dream:
     known = {item.name for item in fields(Dream)}
     values = {key: value for key, value in row.items() if key in known}
     values["memories"] = tuple(cast("list[str]", values.get("memories", [])))
+    values["reads"] = tuple(Read(**read) for read in cast("list[dict[str, Any]]", values.get("reads", [])))
     return Dream(**values)  # type: ignore[arg-type]
+
+
+def overrides_of(night: NightBundle) -> list[Override]:
+    """The claims that newer memories override, as the stage `dream` found them."""
+    rows = read_lines(night.done("dream") / "overrides.jsonl")
+    return [Override(str(row["memory"]), str(row["claim"]), str(row["newer"])) for row in rows]

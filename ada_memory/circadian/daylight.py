@@ -7,7 +7,6 @@ may be run again after a crash and comes to the same end.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from ada_memory.circadian.bundle import Done, Ending, Halt, NightBundle, Skip, T
 from ada_memory.hippocampus.ledger import Settled
 from ada_memory.records import Generation, StageName, Verdict
 from ada_memory.sovereign import generations, succession
-from ada_memory.sovereign.disk import read_lines, to_json, write_lines
+from ada_memory.sovereign.disk import read_lines, remove, to_json, write_lines
 
 _POLL_SECONDS = 0.1
 Light = Callable[[NightBundle, Tools], Awaitable[Ending]]
@@ -44,7 +43,8 @@ async def activate(night: NightBundle, tools: Tools) -> Ending:
     verdict, adapter = found
     outcomes = await asyncio.to_thread(settle_outcomes, night)
     generation = await asyncio.to_thread(_write, night, tools, verdict, adapter)
-    await asyncio.wrap_future(tools.journal.record_generation(generation, _trained_dreams(night)))
+    taught = await asyncio.to_thread(_taught, night)
+    await asyncio.wrap_future(tools.journal.record_generation(generation, *taught))
     await succession.activate(
         tools.home, tools.journal, tools.base, generation.id, tools.swap, f"night {night.night}", tools.clock,
         after=night.parent,
@@ -58,9 +58,11 @@ async def activate(night: NightBundle, tools: Tools) -> Ending:
 
 async def report(night: NightBundle, tools: Tools) -> Ending:
     """Write the morning report; then let go of the night's merged weights, which can be made again."""
+    if unread := await asyncio.to_thread(_unread, night):
+        await asyncio.wrap_future(tools.journal.settle(night.night, unread))
     made = await asyncio.to_thread(morning.write, night, night.work("report"), tools.home.experiments)
     for stage in ("merge", "verdict"):
-        await asyncio.to_thread(shutil.rmtree, night.folder / stage / "model", ignore_errors=True)
+        await asyncio.to_thread(remove, night.folder / stage / "model")
     return Done({name: made[name] for name in ("verdict", "active", "generation")})
 
 
@@ -100,7 +102,7 @@ def _approved(night: NightBundle, tools: Tools) -> tuple[Verdict, Path] | Halt:
 def _write(night: NightBundle, tools: Tools, verdict: Verdict, adapter: Path) -> Generation:
     draft = Generation(night.generation, night.parent, night.night, None, tools.clock(), verdict)
     dataset = sorted(night.done("dataset").glob("*.jsonl"))
-    written = generations.write(tools.home, draft, adapter, tools.base, dataset)
+    written = generations.write(tools.home, draft, adapter, tools.base, dataset, night.core)
     # A reduced adapter is not what merge/ was made of.
     merged = night.done("merge" if verdict == "activate" else "verdict") / "model"
     if merged.is_dir():
@@ -108,10 +110,16 @@ def _write(night: NightBundle, tools: Tools, verdict: Verdict, adapter: Path) ->
     return written
 
 
-def _trained_dreams(night: NightBundle) -> list[str]:
-    """Ids of the dreams that the generation was taught: all that the verifier accepted."""
-    dreams = read_lines(night.done("verify") / "dreams.jsonl")
-    return [str(row["id"]) for row in dreams if row.get("accepted")]
+def _taught(night: NightBundle) -> tuple[list[str], list[str]]:
+    """Ids of the dreams that the generation was trained on, and of those that told when to stop."""
+    parts = [
+        [str(row["dream"]) for row in read_lines(night.done("dataset") / f"{part}.jsonl") if row.get("dream")]
+        for part in ("train", "stop")
+    ]
+    if not any(parts):  # a dataset of before rows knew their dreams
+        dreams = read_lines(night.done("verify") / "dreams.jsonl")
+        parts[0] = [str(row["id"]) for row in dreams if row.get("accepted")]
+    return parts[0], parts[1]
 
 
 def settle_outcomes(night: NightBundle) -> dict[str, tuple[Settled, str]]:
@@ -136,6 +144,15 @@ def settle_outcomes(night: NightBundle) -> dict[str, tuple[Settled, str]]:
         else:
             outcomes[memory] = ("set_aside", failures.get(memory, "no dream of it was accepted"))
     return outcomes
+
+
+def _unread(night: NightBundle) -> dict[str, tuple[Settled, str]]:
+    """What a night of which nothing else came says of its memories: they call for no other night."""
+    dreamt = read_result(night, "dream")
+    if dreamt is None or dreamt.outcome != "skip":
+        return {}
+    gathered = _pairs(night.done("gather") / "memories.jsonl", "id", "why")
+    return {memory: ("set_aside", dreamt.reason) for memory, why in gathered.items() if why != "due"}
 
 
 def _failures(night: NightBundle) -> dict[str, str]:

@@ -11,11 +11,9 @@ so a buffer of ordinary size is taken whole, and a flood loses its slightest mem
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ada_memory.circadian.bundle import NightBundle
 from ada_memory.hippocampus.journal import Journal
@@ -55,7 +53,7 @@ def choose(home: Home, journal: Journal, night: NightBundle) -> Chosen:
     slept_upto = before[0].upto if before else 0
     ripe, parked = _ripe(_unlearned(journal, night), slept_upto, bool(before))
     least = bar(night.settings, len(ripe))
-    tired = _often_set_aside(home, before)
+    tired = {memory for memory, times in journal.times_set_aside().items() if times >= ATTEMPTS}
     slight = [memory for memory in ripe if memory.salience.score < least]
     weak = {memory.id: f"salience {memory.salience.score:.2f} is below {least:.2f}" for memory in slight}
     weak |= {memory.id: f"set aside in {ATTEMPTS} nights" for memory in ripe if memory.id in tired}
@@ -139,21 +137,6 @@ def _due(
     memories = [memory for memory in journal.memories(ids=learned) if "no-train" not in memory.tags]
     memories.sort(key=lambda memory: (-seen.get(memory.id, _NIGHTS_BACK), memory.interactions[0], memory.id))
     return memories[: min(DUE, new // 2)]
-
-
-def _often_set_aside(home: Home, before: Iterable[NightRecord]) -> set[str]:
-    """Memories that ATTEMPTS nights could make nothing of; they are not tried for ever."""
-    times: Counter[str] = Counter()
-    for other in before:
-        times.update(_set_aside(home.nights / other.id / "activate" / "settled.json"))
-    return {memory for memory, count in times.items() if count >= ATTEMPTS}
-
-
-def _set_aside(path: Path) -> list[str]:
-    if not path.is_file():
-        return []
-    outcomes = json.loads(path.read_text("utf-8"))
-    return [memory for memory, (outcome, _) in outcomes.items() if outcome == "set_aside"]
 
 
 def _why(memory: Memory, slept_upto: int) -> str:

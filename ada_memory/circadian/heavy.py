@@ -21,7 +21,7 @@ from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import merge as forge_merge
 from ada_memory.forge import train as forge_train
-from ada_memory.records import Dream, Message, Sample, Verdict
+from ada_memory.records import Dream, Message, Override, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
@@ -40,6 +40,8 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
     work = night.work("dream")
     write_lines(work / "claims.jsonl", [{"memory": m, "claim": c.text, "wish": c.wish} for m, c in claims])
     write_lines(work / "superseded.jsonl", _superseded(readings, superseded))
+    rows = [Override(memory, claim, newer) for (memory, claim), newer in superseded.items()]
+    write_lines(work / "overrides.jsonl", map(asdict, rows))
     if not claims:
         return Skip(
             "the model found nothing to learn in the memories", {"memories": len(memories), "claims": 0}

@@ -7,6 +7,7 @@ never holds up the loop, and at any moment may be killed: `resume()` goes on at 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -24,24 +25,27 @@ from ada_memory.circadian.bundle import (
     dream_from,
     failure,
     finish,
+    overrides_of,
     read_bundle,
     read_result,
     stage_event,
     write_bundle,
 )
 from ada_memory.circadian.daylight import LIGHT
+from ada_memory.circadian.hours import clock_night
 from ada_memory.circadian.stages import HEAVY, NAMES, STAGES, Stage, position
-from ada_memory.circadian.sunset import clock_night
 from ada_memory.errors import AdaError, BadInput, Conflict, Unavailable
 from ada_memory.hippocampus.journal import Journal
 from ada_memory.records import NightKind, NightRecord, StageName, StageRecord
 from ada_memory.settings import Home, Settings
 from ada_memory.sovereign import generations
 from ada_memory.sovereign.bases import Base
-from ada_memory.sovereign.disk import read_lines
+from ada_memory.sovereign.disk import append_line, read_lines
 from ada_memory.sovereign.generations import Serving
 
 DEATHS = 3  # times the child may die in one stage before the night halts
+STARTS = 20  # times a stage may be started in all, by daemons that went down with it too
+LONGEST_PAUSE_SECONDS = 3600.0
 _FAREWELL_SECONDS = 30.0
 _WAKING: frozenset[StageName] = frozenset({"activate", "report"})
 log = logging.getLogger(__name__)
@@ -62,8 +66,11 @@ class NightRunner:
         *,
         stages: str = HEAVY,
         patience: float = 60.0,
+        pause: float = 60.0,
     ) -> None:
-        """`stages` is the module (or file) of the heavy stages, `patience` how many seconds gather waits."""
+        """`stages` is the module (or file) of the heavy stages, `patience` how many seconds gather waits,
+        `pause` how many before what could not be written is first tried again.
+        """
         self._home, self._settings, self._journal, self._base = home, settings, journal, base
         self._emit, self._clock = emit, clock
         self._tools = Tools(home, journal, base, swap, clock, self._tell, patience, lambda: self._closing)
@@ -73,7 +80,10 @@ class NightRunner:
         self._night: NightBundle | None = None
         self._stage: StageName | None = None
         self._progress: dict[str, object] | None = None
+        self._pause = pause
+        self._trouble: str | None = None
         self._closing = False
+        self._closed = asyncio.Event()
 
     @property
     def running(self) -> bool:
@@ -97,6 +107,7 @@ class NightRunner:
             "stage": self._stage if self.running else None,
             "progress": self._progress if self.running else None,
             "held": night.until if night and not self.running else None,
+            "trouble": self._trouble if self.running else None,
         }
 
     async def sleep(self, kind: NightKind, until: StageName | None = None) -> NightRecord:
@@ -106,7 +117,7 @@ class NightRunner:
             Conflict: a night is under way, the clock night of this date is over, or one is held by hand
                 and only capacity asks.
             BadInput: there is no such stage.
-            Unavailable: the daemon is stopping.
+            Unavailable: the daemon is stopping, or the night's folder cannot be written.
         """
         last = NAMES[position(until or NAMES[-1])]
         if self._closing:
@@ -119,7 +130,13 @@ class NightRunner:
                 record = await self._open(kind)
             elif kind == "capacity":
                 raise Conflict(f"night {record.id} is held", hint="`ada sleep` finishes it")
-            self._start(await asyncio.to_thread(self._bundle, record, last))
+            try:
+                self._start(await asyncio.to_thread(self._bundle, record, last))
+            except OSError as error:
+                raise Unavailable(
+                    f"night {record.id} cannot be written: {error}",
+                    hint="make room on the disk; `ada sleep` then goes on with it",
+                ) from error
         return record
 
     async def resume(self) -> NightRecord | None:
@@ -147,6 +164,7 @@ class NightRunner:
     async def close(self) -> None:
         """End the child and the night's task; the night goes on at the next `resume`."""
         self._closing = True
+        self._closed.set()
         self._bedroom.wake()
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task], timeout=_FAREWELL_SECONDS)
@@ -208,30 +226,41 @@ class NightRunner:
         )
 
     async def _run(self, night: NightBundle) -> None:
-        """Walk the table. A stage that does not end well is followed by the report alone."""
+        """Walk the table; what cannot be written (a full disk) is tried again, later and later."""
         self._tell({"event": "night", "state": "asleep", "night": night.night, "until": night.until})
+        pause = self._pause
+        while not self._closing:
+            try:
+                await self._walk(night)
+                return
+            except Exception as error:  # the daemon's tick: logged, and tried again
+                log.exception("night %s cannot go on, again in %.0f s", night.night, pause)
+                self._trouble = str(error)
+                stopped = {"state": "stopped", "night": night.night, "reason": self._trouble}
+                self._tell({"event": "night", **stopped, "again_in": pause})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), pause)
+            pause, self._trouble = min(pause * 2, LONGEST_PAUSE_SECONDS), None
+
+    async def _walk(self, night: NightBundle) -> None:
+        """From the first unfinished stage on. One that does not end well is followed by the report alone."""
         ended_early = False
-        try:
-            for stage in STAGES:
-                record = await asyncio.to_thread(read_result, night, stage.name)
-                if record is None and ended_early and stage.name != "report":
-                    continue
-                if record is None and position(stage.name) > position(night.until) and not ended_early:
-                    held: dict[str, object] = {"state": "held", "night": night.night, "until": night.until}
-                    self._tell({"event": "night", **held})
-                    return
-                record = record or await self._stage_run(stage, night)
-                if record is None:
-                    return  # closing
-                await self._commit(night, record)
-                ended_early = ended_early or record.outcome != "done"
-                if stage.name == "report":
-                    self._night = None
-                    self._tell({"event": "night", "state": "done", "night": night.night, **record.figures})
-        except Exception:  # noqa: BLE001  the daemon's tick: what cannot be recorded is logged, and resumed later
-            log.exception("night %s stopped; it goes on when Ada is started again", night.night)
-            self._night = None
-            self._tell({"event": "night", "state": "stopped", "night": night.night})
+        for stage in STAGES:
+            record = await asyncio.to_thread(read_result, night, stage.name)
+            if record is None and ended_early and stage.name != "report":
+                continue
+            if record is None and position(stage.name) > position(night.until) and not ended_early:
+                held: dict[str, object] = {"state": "held", "night": night.night, "until": night.until}
+                self._tell({"event": "night", **held})
+                return
+            record = record or await self._stage_run(stage, night)
+            if record is None:
+                return  # closing
+            await self._commit(night, record)
+            ended_early = ended_early or record.outcome != "done"
+            if stage.name == "report":
+                self._night = None
+                self._tell({"event": "night", "state": "done", "night": night.night, **record.figures})
 
     async def _stage_run(self, stage: Stage, night: NightBundle) -> StageRecord | None:
         """Run one stage to its end; None if the daemon is closing."""
@@ -259,12 +288,16 @@ class NightRunner:
         for death in range(1, DEATHS + 1):
             self._enter(name)
             started_at = self._clock()
+            if await asyncio.to_thread(_starts, night, name) > STARTS:
+                # A stage that takes the whole daemon down with it (memory) would do so for ever.
+                reason = f"{name} was started {STARTS} times and never came to its end; sleeper.log says more"
+                break
             status = await self._bedroom.sleep(night)
             record = await asyncio.to_thread(read_result, night, name)
             if record is not None or self._closing:
                 return record
             log.warning("the sleeper ended with status %s in %s (%d of %d)", status, name, death, DEATHS)
-        reason = f"the sleeper died {DEATHS} times in {name} (status {status}); sleeper.log says more"
+            reason = f"the sleeper died {death} times in {name} (status {status}); sleeper.log says more"
         return await asyncio.to_thread(finish, night, name, Halt(reason), started_at, self._clock())
 
     async def _heard(self, night: NightBundle, event: dict[str, object]) -> None:
@@ -287,7 +320,10 @@ class NightRunner:
             return
         if record.name == "verify":
             dreams = [dream_from(row) for row in read_lines(night.done("verify") / "dreams.jsonl")]
-            await asyncio.wrap_future(self._journal.record_dreams(night.night, night.parent, dreams))
+            overrides = overrides_of(night)
+            await asyncio.wrap_future(
+                self._journal.record_dreams(night.night, night.parent, dreams, overrides)
+            )
         await asyncio.wrap_future(self._journal.record_stage(record))
         self._tell(stage_event(night.night, record.name, "finished", record))
 
@@ -297,6 +333,13 @@ class NightRunner:
 
     def _tell(self, event: dict[str, object]) -> None:
         self._emit(event)
+
+
+def _starts(night: NightBundle, stage: StageName) -> int:
+    """How often a stage has been started, this time included; kept with the night, whoever runs it."""
+    path = night.folder / "starts.log"
+    append_line(path, stage)
+    return path.read_text("utf-8").splitlines().count(stage)
 
 
 def _is_held(night: NightBundle) -> bool:
