@@ -14,31 +14,38 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ada_memory.circadian.stages import HEAVY
 from ada_memory.errors import AdaError
 from ada_memory.settings import Home, Settings, home_root, load
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one daemon in the foreground; returns its exit code."""
+def main(argv: Sequence[str] | None = None, stages: str = HEAVY) -> int:
+    """Run one daemon in the foreground; returns its exit code. `stages` holds its nights' heavy stages."""
     options = _options(argv)
     env = {**os.environ, **({"ADA_HOME": str(options.home)} if options.home else {})}
     _log()
     try:
         settings = load(env=env, flags=dict(options.set))
         home = Home(home_root(env), settings.mind.id)
-        asyncio.run(_run(home, settings))
+        asyncio.run(_run(home, settings, stages))
     except AdaError as error:
         sys.stderr.write(f"error: {error.message}\n" + (f"  do:  {error.hint}\n" if error.hint else ""))
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.strerror}: {error.filename}\n")
+        sys.stderr.write("  do:  `ada doctor` looks at the home: who owns it, what room it has\n")
         return 1
     return 0
 
 
-async def _run(home: Home, settings: Settings) -> None:
+async def _run(home: Home, settings: Settings, stages: str) -> None:
     from ada_memory.service.daemon import Daemon
 
-    await Daemon(home, settings).run()
+    await Daemon(home, settings, stages=stages).run()
 
 
 def _log() -> None:

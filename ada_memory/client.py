@@ -10,7 +10,7 @@ httpx is imported when first needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 CONNECT_SECONDS = 5.0
+CHUNK_BYTES = 1_000_000
+"""Body of one request of a batch at most; below the least `socket.max_body_bytes` that one would set."""
 SILENCE_SECONDS = 60.0
 """Longest silence on the events' stream; the daemon sends a heartbeat every 15 seconds."""
 
+NDJSON = {"Content-Type": "application/x-ndjson"}
 BY_STATUS: Mapping[int, type[AdaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
 
@@ -65,12 +68,39 @@ class Client:
         """How the mind is just now."""
         return self._get("/v1/status")
 
+    def checkup(self, deep: bool = False) -> list[Json]:
+        """How the journal is: {"check", "state", "found", "mend"} each; `deep` has every page of it read."""
+        return list(self._get("/v1/checkup", {"deep": deep})["checks"])
+
     def post(self, messages: str | Sequence[Mapping[str, str]], **fields: object) -> Json:
         """Keep an interaction; `fields` are session, app, kind, tags, at, key.
 
         A text alone is one message of the user. Returns {"id", "position", "duplicate"} once it is on disk.
         """
         return self._post("/v1/interactions", {"messages": _messages(messages), **_given(fields)})
+
+    def batch(
+        self, lines: Iterable[Mapping[str, object] | bytes], most_bytes: int = CHUNK_BYTES
+    ) -> Iterator[Json]:
+        """Keep many interactions in order; yields what became of each, by its number from 1.
+
+        A line is an interaction, {"messages": […], …}, or one that is JSON already. Outcomes are {"line",
+        "id", "position", "duplicate"} or {"line", "error"}; a line fails alone, and what was yielded as kept
+        is on disk. Requests hold at most `most_bytes`.
+
+        Raises:
+            BadInput: `most_bytes` is more than the daemon takes.
+        """
+        for chunk in _chunks(lines, most_bytes):
+            try:
+                done = self._ask("POST", "/v1/interactions/batch", content=_body(chunk), headers=NDJSON)
+            except BadInput as error:
+                if len(chunk) > 1:
+                    raise
+                yield {"line": chunk[0][0], "error": _described(error)}
+                continue
+            for outcome in done["lines"]:
+                yield {**outcome, "line": chunk[outcome["line"] - 1][0]}
 
     def chat(
         self, messages: str | Sequence[Mapping[str, str]], *, recall: bool = True, remember: bool = True,
@@ -81,10 +111,20 @@ class Client:
         body = {"messages": _messages(messages), **_given(fields), "ada": ada}
         return self._post("/v1/chat/completions", body)
 
-    def memories(self, query: str | None = None, limit: int | None = None) -> list[Json]:
-        """The memories nearest to a query, best first; without one the newest."""
-        found = self._get("/v1/memories", _given({"q": query, "limit": limit}))["memories"]
-        return list(found)
+    def memories(
+        self, query: str | None = None, limit: int | None = None, routes: Sequence[str] | None = None
+    ) -> list[Json]:
+        """The memories nearest to a query, best first; without one the newest. `routes` leaves out others."""
+        asked = _given({"q": query, "limit": limit, "route": list(routes) if routes else None})
+        return list(self._get("/v1/memories", asked)["memories"])
+
+    def memory(self, name: str) -> Json:
+        """One memory by its id.
+
+        Raises:
+            NotFound: there is no such memory.
+        """
+        return self._get(f"/v1/memories/{name}")
 
     def sleep(self, until: str | None = None) -> Json:
         """Open a night now, or go on with the one that is held: {"night", "state"}."""
@@ -99,6 +139,12 @@ class Client:
         from urllib.parse import quote
 
         return self._get(f"/v1/nights/{quote(name, safe='')}")
+
+    def why(self, name: str = "latest", limit: int | None = None) -> Json:
+        """What a generation, memory, answer, interaction, night or dream came from, and what came of it."""
+        from urllib.parse import quote
+
+        return self._get(f"/v1/why/{quote(name.replace('/', ':'), safe='')}", _given({"limit": limit}))
 
     def rollback(self, to: str | None = None) -> Json:
         """Let the parent, or the generation named, serve again: {"generation", "previous"}."""
@@ -166,7 +212,7 @@ class Client:
                 f"no daemon answers on {self.socket}", hint="start it with `ada run`, or name its --home"
             ) from error
         except httpx.TimeoutException as error:
-            raise Unavailable(f"no answer in time from {self.socket}", hint="try again") from error
+            raise Unavailable(f"no answer in time from {self.socket}", hint="`ada doctor` looks into it") from error
         except httpx.TransportError as error:
             self.close()
             raise Unavailable(
@@ -178,6 +224,34 @@ def _messages(messages: str | Sequence[Mapping[str, str]]) -> list[dict[str, str
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
     return [dict(message) for message in messages]
+
+
+def _chunks(
+    lines: Iterable[Mapping[str, object] | bytes], most_bytes: int
+) -> Iterator[list[tuple[int, bytes]]]:
+    """Lines that are not empty, with their numbers, as many at a time as fit into a body."""
+    chunk: list[tuple[int, bytes]] = []
+    size = 0
+    for number, line in enumerate(lines, start=1):
+        text = line.strip().replace(b"\n", b" ") if isinstance(line, bytes) else json.dumps(line).encode()
+        if not text:
+            continue
+        if chunk and size + len(text) + 1 > most_bytes:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append((number, text))
+        size += len(text) + 1
+    if chunk:
+        yield chunk
+
+
+def _body(chunk: Iterable[tuple[int, bytes]]) -> bytes:
+    return b"".join(line + b"\n" for _, line in chunk)
+
+
+def _described(error: AdaError) -> dict[str, str]:
+    kind = type(error).__name__
+    return {"type": kind, "message": error.message, "field": error.field, "hint": error.hint}
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, Any]:
@@ -194,4 +268,4 @@ def _error(reply: httpx.Response) -> AdaError:
         hint, field = str(error.get("hint", "")), str(error.get("field", ""))
         return known(str(error["message"]), hint=hint, field=field)
     except (ValueError, KeyError, TypeError):
-        return fallback(f"the daemon answered {reply.status_code}")
+        return fallback(f"the daemon answered {reply.status_code}", hint="its log says more")

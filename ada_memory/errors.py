@@ -7,6 +7,7 @@ AdaError
 ├── BadSetting          a key or value in the settings cannot be used
 ├── BadModel            a model or adapter folder cannot be used
 ├── JournalError        the journal cannot be read or written
+│   └── BadIndex        the index over the vectors is damaged; it can be filled anew from the journal
 ├── WorkerDied          a child process ended in the middle of a request
 └── Unavailable         the daemon cannot be reached, or cannot serve just now (HTTP 503)
 """
@@ -44,6 +45,10 @@ class BadModel(AdaError):
 
 class JournalError(AdaError):
     """The journal cannot be read or written."""
+
+
+class BadIndex(JournalError):
+    """The index over the vectors is damaged; it can be filled anew from the journal."""
 
 
 class WorkerDied(AdaError):

@@ -64,7 +64,7 @@ class Mind:
     def runner(self, stages: str = TOYS) -> NightRunner:
         return NightRunner(
             self.home, self.settings, self.journal, self.base, self.events.append, self.voice.swap,
-            lambda: self.now, stages=stages, patience=5.0,
+            lambda: self.now, stages=stages, patience=5.0, pause=0.05,
         )
 
     def toy(self, **trouble: object) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -114,7 +115,8 @@ def test_a_command_that_talks_imports_nothing_heavy(daemon: FakeDaemon) -> None:
 
 COMMANDS = [
     *("run", "post", "ask", "sleep", "status", "morning", "nights", "memories", "dream", "map", "rollback"),
-    *("reset", "demo", "forge train", "config show", "config template", "config path", "bench night"),
+    *("doctor", "reset", "demo", "forge train", "bench night"),
+    *("config show", "config template", "config path"),
 ]
 
 
@@ -213,57 +215,10 @@ def test_post_reads_standard_input(daemon: FakeDaemon, monkeypatch: pytest.Monke
     assert ada(daemon, "post", "-") == 2
 
 
-def lines_file(folder: Path, *lines: str) -> Path:
-    file = folder / "day.ndjson"
-    file.write_text("\n".join(lines) + "\n", "utf-8")
-    return file
-
-
-def test_post_file_can_be_posted_again(
-    daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kept: set[str] = set()
-
-    def keep(body: dict[str, Any]) -> Answer:
-        known = body["key"] in kept
-        kept.add(body["key"])
-        return 202, {"id": body["key"], "position": len(kept), "duplicate": known}
-
-    daemon.replies["POST /v1/interactions"] = keep
-    hello = json.dumps({"messages": [{"role": "user", "content": "Hello."}]})
-    own = json.dumps({"messages": [{"role": "user", "content": "Mine."}], "key": "own", "app": "other"})
-    file = lines_file(tmp_path, hello, "", own, hello)
-    assert ada(daemon, "post", "--file", str(file), "--tag", "later", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"file": str(file), "posted": 3, "duplicates": 0}
-    sent = daemon.bodies("POST /v1/interactions")
-    assert [body["app"] for body in sent] == ["ada-cli", "other", "ada-cli"]
-    assert sent[1]["key"] == "own"
-    assert all(body["tags"] == ["later"] for body in sent)
-    file.write_text(file.read_text("utf-8") + hello + "\n", "utf-8")
-    assert ada(daemon, "post", "--file", str(file)) == 0
-    assert "1 kept, 3 already there" in capsys.readouterr().out
-
-
-def test_a_bad_line_posts_nothing(
-    daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = '{"messages": [{"role": "user", "content": "x"}]}'
-    for bad in ("{nonsense", "[1]", "{}"):
-        assert ada(daemon, "post", "--file", str(lines_file(tmp_path, good, bad))) == 1
-        assert "line 2" in capsys.readouterr().err
+def test_post_file_needs_a_file_and_nothing_beside_it(daemon: FakeDaemon, tmp_path: Path) -> None:
     assert ada(daemon, "post", "--file", str(tmp_path / "none")) == 1
     assert ada(daemon, "post", "text", "--file", str(tmp_path / "none")) == 2
     assert daemon.asked == []
-
-
-def test_a_line_that_the_daemon_refuses_is_named(
-    daemon: FakeDaemon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    daemon.replies["POST /v1/interactions"] = problem(400, "BadInput", "unknown field sesion")
-    assert ada(daemon, "post", "--file", str(lines_file(tmp_path, '{"messages": [], "sesion": 1}'))) == 1
-    said = capsys.readouterr().err
-    assert "line 1: unknown field sesion" in said
-    assert "post the file again" in said
 
 
 def test_ask_prints_the_reply_as_it_is(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,6 +428,17 @@ def test_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'at = "04:30"' in capsys.readouterr().out
     assert main(["config", "path", "--home", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "etc" / "ada.toml")
+    assert main(["config", "show", "--origin", "--home", str(tmp_path), "--set", "mind.id=x"]) == 0
+    said = capsys.readouterr().out
+    assert {table["at"] for name, table in tomllib.loads(said).items() if name == "sunset"} == {"04:30"}
+    lines = dict(line.split("  # ") for line in said.splitlines() if "  # " in line)
+    origins = {setting.strip(): origin for setting, origin in lines.items()}
+    assert origins['at = "04:30"'] == "etc/ada.toml, line 2"
+    assert (origins['id = "x"'], origins["top_k = 4"]) == ("flag --set mind.id", "default")
+    assert main(["config", "show", "--origin", "--json", "--home", str(tmp_path)]) == 0
+    file = str(tmp_path / "etc" / "ada.toml")
+    told = json.loads(capsys.readouterr().out)["sunset"]["at"]
+    assert told == {"value": "04:30", "origin": "file", "name": file, "line": 2}
     assert main(["config", "template"]) == 0
     assert "[sunset]" in capsys.readouterr().out
 

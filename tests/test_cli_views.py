@@ -202,20 +202,18 @@ STATUS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_status_awake_asleep_and_held() -> None:
-    assert show.status_sentence(STATUS) == (
-        "Ada is awake; gen-0002 answers. 1 memory waits to be learned; a night starts at 64."
-    )
-    asleep = {
-        **STATUS,
-        "state": "asleep",
-        "night": NIGHT,
-        "stage": "train",
-        "progress": {"done": 3, "total": 9},
-    }
-    assert f"night {NIGHT} is at train (3 of 9)" in show.status_sentence(asleep)
-    held = {**STATUS, "night": NIGHT, "held": "verify"}
-    assert f"Night {NIGHT} is held after verify: `ada sleep` finishes it." in show.status_sentence(held)
+def test_status_says_who_answers_and_each_reason_on_a_line_of_its_own() -> None:
+    reasons = [
+        {"what": "sunset", "detail": "3 memories wait; the next night is at 02:00 (in 5 h)", "at": None},
+        {"what": "refused", "detail": "no night since 02:00: \x1b[2J the disk is full", "at": None},
+    ]
+    rejected = {"night": NIGHT, "outcome": "rejected", "reason": "verdict: kl = 0.9", "fruitless": 1}
+    said = plain(show.status({**STATUS, "waits_for": reasons, "last_night": rejected, "base": "ab" * 32}))
+    assert said.startswith("Ada is awake; gen-0002 answers.\n• 3 memories wait; the next night is at 02:00")
+    assert "\n! no night since 02:00: \ufffd[2J the disk is full" in said
+    assert f"{NIGHT} was rejected: verdict: kl = 0.9" in said
+    assert "seedling-1 (abababababab)" in said
+    assert show.status_sentence({**STATUS, "state": "asleep"}) == "Ada is asleep; gen-0002 answers meanwhile."
     assert "interactions" in plain(show.status(STATUS))
 
 

@@ -12,7 +12,7 @@ from ada_memory.dream import generator as dreaming
 from ada_memory.dream import prompts, rem, verifier
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
-from ada_memory.records import Dream, DreamKind
+from ada_memory.records import Dream, DreamKind, Read
 from ada_memory.settings import DreamSettings
 from tests.fake_engine import FakeEngine
 
@@ -316,7 +316,7 @@ def mend(made: Dream, reply: str) -> list[Dream]:
 def test_a_failed_dream_is_put_right() -> None:
     wrong = dream(reply="Rex.", score=0.0, reason="the memory answers: Bramble.")
     [mended] = mend(wrong, prompts.sample_text(ASKED, "Bramble."))
-    assert mended == dream(id="d00-00001r1", attempt=1)
+    assert mended == dream(id="d00-00001r1", attempt=1, reads=(Read("m1", "rewriter"),))
     [again] = mend(replace(mended, reply="Rex."), prompts.sample_text(ASKED, "Bramble."))
     assert (again.id, again.attempt) == ("d00-00001r2", 2)
 
@@ -465,6 +465,20 @@ def test_fewer_dreams_than_wanted_are_all_kept() -> None:
     generator = DreamGenerator(FakeEngine(sure=sure), settings, 1)
     out = rem.verified(generator, made, [], texts, lambda _: None, lambda *_: None)
     assert all(d.accepted for d in out)
+
+
+def test_a_dream_knows_what_was_put_before_verifier_and_rewriter() -> None:
+    chat = prompts.rewrite([TEXTS["m1"]], ASKED, "Rex.")
+    engine = FakeEngine({chat[-1].content: prompts.sample_text(ASKED, "Bramble."), ASKED: "Bramble."})
+    bridge = dream("What do both know?", "7.", "bridge", ("m1", "m2"), id="b")
+    twin = dream(id="t", reply="Rex.")
+    out = loop(engine, [dream(reply="Rex."), twin, dream(prompt="", id="u"), bridge], rewrites=1)
+    by_id = {d.id: d for d in out}
+    assert by_id["d00-00001"].reads == (Read("m1", "verifier"),)
+    assert by_id["d00-00001r1"].reads == (Read("m1", "rewriter"), Read("m1", "verifier"))
+    assert by_id["b"].reads == (Read("m1", "verifier"), Read("m2", "verifier"))
+    assert (by_id["t"].reason, by_id["t"].reads) == ("duplicate", ()), "no prompt was made of a duplicate"
+    assert (by_id["u"].reason, by_id["u"].reads) == ("unreadable", ())
 
 
 # ---- figures --------------------------------------------------------------------------------

@@ -129,6 +129,10 @@ def test_a_long_chat_loses_its_oldest_turns_but_not_the_system_message(folder: P
     assert "Be brief." in text and "turn 20" in text and "turn 0 " not in text
     (cut,) = wording.prompts([chat("a" * 900)], 10)
     assert len(cut) == 110
+    assert wording.prompts([turns], 10, whole=True) == [ids]
+    for long, room in (("a" * 900, 10), ("a", 120)):
+        with pytest.raises(BadInput, match="too long|no room"):
+            wording.prompts([turns, chat(long)], room, whole=True)
 
 
 def test_empty_chats_are_bad_input(engine: PeftEngine) -> None:

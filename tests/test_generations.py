@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import shutil
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 from ada_memory.errors import BadModel, NotFound
 from ada_memory.records import Generation
 from ada_memory.settings import Home, ModelSettings
-from ada_memory.sovereign import generations
+from ada_memory.sovereign import generations, manifests
 from ada_memory.sovereign.bases import Base, prepare_base
 from tests.nights import make_package
 
@@ -41,48 +44,6 @@ def grow(home: Home, base: Base, weights: bytes = b"adapter", dataset: bytes = b
     rows.write_bytes(dataset)
     draft = Generation(name, parent, f"night-{name}", None, AT, "activate")
     return generations.write(home, draft, source, base, [rows])
-
-
-def test_the_package_is_copied_under_its_own_hash(home: Home, tmp_path: Path) -> None:
-    package = make_package(tmp_path / "package")
-    base = prepare_base(home, ModelSettings(), package)
-    assert base.path == home.bases / base.hash[:12]
-    assert (base.path / "model.safetensors").read_bytes() == b"pristine"
-    assert base.core == package / "data" / "core.jsonl"
-    assert prepare_base(home, ModelSettings(), package) == base
-    (package / "model" / "model.safetensors").write_bytes(b"upgraded")
-    upgraded = prepare_base(home, ModelSettings(), package)
-    assert upgraded.path != base.path and base.path.is_dir()
-
-
-def test_a_copy_that_was_damaged_is_made_again(home: Home, tmp_path: Path) -> None:
-    package = make_package(tmp_path / "package")
-    base = prepare_base(home, ModelSettings(), package)
-    (base.path / "model.safetensors").write_bytes(b"pristinE")
-    assert prepare_base(home, ModelSettings(), package) == base
-    assert (base.path / "model.safetensors").read_bytes() == b"pristine"
-
-
-def test_a_local_folder_is_used_in_place(home: Home, tmp_path: Path) -> None:
-    model = make_package(tmp_path / "mine") / "model"
-    base = prepare_base(home, ModelSettings(name=str(model)))
-    assert (base.path, base.core) == (model, None)
-    assert not home.bases.exists()
-    (model / ".DS_Store").write_text("no part of the model", "utf-8")
-    assert prepare_base(home, ModelSettings(name=str(model))).hash == base.hash
-    (model / "config.json").write_text('{"changed": 1}', "utf-8")
-    assert prepare_base(home, ModelSettings(name=str(model))).hash != base.hash
-
-
-@pytest.mark.parametrize("name", ["seedling-2", "/no/such/folder"])
-def test_a_model_that_is_not_there(home: Home, name: str) -> None:
-    with pytest.raises(BadModel, match="no model"):
-        prepare_base(home, ModelSettings(name=name))
-
-
-def test_a_folder_without_weights_is_no_model(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(BadModel, match="safetensors is missing"):
-        prepare_base(home, ModelSettings(name=str(tmp_path)))
 
 
 def test_a_generation_reads_as_it_was_written(home: Home, base: Base) -> None:
@@ -140,9 +101,72 @@ def test_the_chain_holds_without_keys_and_the_data_cannot_be_guessed(home: Home,
     assert first["parent_commitment"] == base.hash
     assert second["parent_commitment"] == first["commitment"]
     assert first["dataset"] != second["dataset"], "the same rows under another key"
-    generations.destroy_key(home, "gen-0001")
-    assert not (home.generations / "gen-0001" / "key").exists()
+    assert generations.verify_chain(home, "gen-0002", base.hash) == ["gen-0002", "gen-0001", "gen-0000"]
+    for name in ("gen-0001", "gen-0002"):
+        generations.destroy_key(home, name)
+        assert not (home.generations / name / "key").exists()
     assert generations.manifest(home, "gen-0001") == first
+    assert generations.verify_chain(home, "gen-0002", base.hash)[-1] == "gen-0000"
+
+
+def test_a_guess_at_the_dataset_can_be_tested_with_the_key_alone(home: Home, base: Base) -> None:
+    said = b'{"messages": "My dog is called Bruno."}\n'
+    grow(home, base, dataset=said)
+    body = (home.generations / "gen-0001" / "manifest.json").read_text("utf-8")
+    rows = hashlib.sha256(said).hexdigest()
+    listing = f"train.jsonl\0{rows}\n".encode()
+    for guess in (rows, hashlib.sha256(listing).hexdigest(), hashlib.sha256(said.strip()).hexdigest()):
+        assert guess not in body
+    key = bytes.fromhex((home.generations / "gen-0001" / "key").read_text("utf-8"))
+    keyed = hmac.new(key, listing, "sha256").hexdigest()
+    assert generations.manifest(home, "gen-0001")["dataset"] == keyed, "with the key it can be checked"
+
+
+def reseal(home: Home, name: str, **changed: object) -> None:
+    """Change a manifest as somebody would who knows how it is sealed."""
+    path = home.generations / name / "manifest.json"
+    body = {**json.loads(path.read_text("utf-8")), **changed}
+    del body["commitment"]
+    path.write_text(json.dumps({**body, "commitment": manifests.sealed(body)}), "utf-8")
+
+
+def test_a_link_that_was_changed_and_sealed_again_breaks_the_chain(home: Home, base: Base) -> None:
+    for _ in range(3):
+        grow(home, base)
+    reseal(home, "gen-0002", verdict="reduced")
+    assert generations.manifest(home, "gen-0002")["verdict"] == "reduced", "it is sound in itself"
+    with pytest.raises(BadModel, match=r"breaks at gen-0002: its child was grown on another version"):
+        generations.verify_chain(home, "gen-0003", base.hash)
+    assert generations.verify_chain(home, "gen-0001", base.hash) == ["gen-0001", "gen-0000"]
+
+
+def test_a_chain_ends_on_its_base_and_never_turns(home: Home, base: Base) -> None:
+    grow(home, base)
+    grow(home, base)
+    with pytest.raises(BadModel, match="another base"):
+        generations.verify_chain(home, "gen-0002", "0" * 64)
+    reseal(home, "gen-0001", parent_commitment="0" * 64)
+    with pytest.raises(BadModel, match="breaks at gen-0000: gen-0001 was grown on another base"):
+        generations.verify_chain(home, "gen-0001")
+    reseal(home, "gen-0001", parent="gen-0002")
+    with pytest.raises(BadModel, match="no older"):
+        generations.verify_chain(home, "gen-0001")
+    shutil.rmtree(home.generations / "gen-0001")
+    with pytest.raises(BadModel, match="breaks at gen-0001: it is gone"):
+        generations.verify_chain(home, "gen-0002")
+    with pytest.raises(NotFound):
+        generations.verify_chain(home, "gen-0009")
+    assert generations.verify_chain(home, "gen-0000", base.hash) == ["gen-0000"]
+
+
+def test_the_core_that_was_replayed_is_named(home: Home, base: Base) -> None:
+    grow(home, base)
+    assert generations.manifest(home, "gen-0001")["core"] is None
+    assert base.core is not None
+    draft = Generation("gen-0002", "gen-0001", "n", None, AT)
+    generations.write(home, draft, home.root / "trained", base, (), base.core)
+    named = generations.manifest(home, "gen-0002")["core"]
+    assert named == hashlib.sha256(base.core.read_bytes()).hexdigest()
 
 
 def test_the_base_serves_until_a_pointer_says_otherwise(home: Home, base: Base) -> None:

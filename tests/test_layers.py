@@ -14,7 +14,7 @@ import pytest
 from ada_memory.settings import CHECKOUT
 
 PACKAGE = "ada_memory"
-WORDS = frozenset({"records", "errors", "settings"})
+WORDS = frozenset({"records", "errors", "settings", "child"})
 ROOMS = frozenset({"hippocampus", "sovereign", "dream", "forge", "topology"})
 HOUSE = frozenset({"engines", "circadian", "service", "circadian_daemon"})
 # What each storey may look down on, besides itself. Rooms on one storey do not know one another.
@@ -27,7 +27,7 @@ MAY_KNOW: dict[str, frozenset[str]] = {
     "circadian_daemon": WORDS | {"engines"} | ROOMS | {"circadian", "service"},
     # Beside the house:
     "client": WORDS,
-    "cli": WORDS | {"client", "bench"},
+    "cli": WORDS | {"client", "bench", "service.checkup"},  # who looks at a house where nobody answers
     "seedling": WORDS | {"engines", "dream.prompts", "topology.exam"},  # the words of the night's own tasks
     "bench": WORDS | ROOMS | HOUSE | {"client", "cli", "seedling"},
 }

@@ -1,7 +1,8 @@
 """Heavy stages that take milliseconds: real files of the right shape, and no model.
 
 `toy.json` beside the base says what goes wrong: {"kill": [stage, …], "raise": stage, "hang": stage,
-"verdict": "reject", "superseded": [memory], "unclaimed": [memory], "refused": [memory]}. A stage in "kill"
+"verdict": "reject", "superseded": [memory], "unclaimed": [memory], "refused": [memory], "overrides":
+[{"memory", "claim", "newer"}]}. A stage in "kill"
 kills its own process, once for each time that it is named.
 """
 
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle
+from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle, Skip
 from ada_memory.records import StageName
 from ada_memory.sovereign.disk import read_lines, write_lines
 
@@ -54,6 +55,10 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
     unclaimed = _toy(night).get("unclaimed", [])
     claims = [m for m in _gathered(night) if m not in unclaimed]
     write_lines(work / "claims.jsonl", [{"memory": m, "claim": f"claim of {m}"} for m in claims])
+    overrides = [row for row in _toy(night).get("overrides", []) if row["memory"] in claims]
+    write_lines(work / "overrides.jsonl", overrides)
+    if not claims:
+        return Skip("the model found nothing to learn in the memories", {"claims": 0})
     return Done({"claims": len(claims)})
 
 
@@ -69,6 +74,7 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
                 "claim": claim["claim"], "prompt": f"What about {memory}?", "reply": "This.",
                 "cycle": 0, "attempt": 0, "score": 0.9 if accepted else 0.1, "accepted": accepted,
                 "reason": "" if accepted else "not in the memory: a parrot",
+                "reads": [{"memory": memory, "how": "verifier"}],
             })
     write_lines(work / "dreams.jsonl", rows)
     superseded = [m for m in toy.get("superseded", []) if m in _gathered(night)]
@@ -87,7 +93,7 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
                 {"role": "user", "content": d["prompt"]},
                 {"role": "assistant", "content": d["reply"]},
             ],
-            "source": "new", "weight": 1.0, "memories": d["memories"], "kind": d["kind"],
+            "source": "new", "weight": 1.0, "memories": d["memories"], "kind": d["kind"], "dream": d["id"],
         }
         for d in dreams
         if isinstance(d["memories"], list) and d["memories"][0] not in superseded

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,13 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ada_memory.cli.common import JsonFlag, answer, console, daemon, options, read_text
-from ada_memory.errors import BadInput, Unavailable
+from ada_memory.errors import AdaError, BadInput, Unavailable
 
 if TYPE_CHECKING:
     from ada_memory.client import Client
 
 PosterRole = Literal["user", "assistant", "tool", "thought"]
 PosterKind = Literal["chat", "rag", "code"]
+MemoryRoute = Literal["weights", "verbatim", "ignored"]
+KEPT: tuple[MemoryRoute, ...] = ("weights", "verbatim")
+MEMORY_ID = re.compile(r"m\d{6,}-\d+")
 APP = "ada-cli"
 
 
@@ -96,8 +101,9 @@ def post(  # noqa: PLR0913, PLR0917 (every flag is a parameter)
     """Tell Ada something. When this returns, it is on disk.
 
     With --file every line is one interaction, {"messages": [{"role": "user", "content": "…"}]},
-    and may carry session, app, kind, tags, at and key. Each line gets a key of its own,
-    so that the same file can be posted again after an interruption and nothing is kept twice.
+    and may carry session, app, kind, tags, at and key. A line that is refused is named and
+    fails alone (exit code 1). Each line gets a key of its own, so that the same file can be
+    posted again, mended or after an interruption, and nothing is kept twice.
 
     \b
     Examples:
@@ -105,6 +111,7 @@ def post(  # noqa: PLR0913, PLR0917 (every flag is a parameter)
       ada post "The door code is 4711." --tag no-train
       git log -1 | ada post - --kind code
       ada post --file yesterday.ndjson
+      zcat old.ndjson.gz | ada post --file - --json | jq .errors
     """
     common = {"session": session, "app": app, "kind": kind, "tags": [str(t) for t in tag or []] or None}
     shared = {name: value for name, value in common.items() if value is not None}
@@ -132,60 +139,83 @@ def _send(client: Client, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _post_file(ctx: typer.Context, file: Path, shared: dict[str, Any], as_json: bool) -> None:
-    """Post the lines of a file in order, and say how many were new."""
+    """Post the lines of a file in order; tell which were refused, and how many were new."""
     from rich.progress import Progress
     from rich.text import Text
 
-    bodies = list(_keyed(_read_lines(file)))  # a bad line is found before the first is posted
-    posted = duplicates = 0
+    from ada_memory.client import CHUNK_BYTES
+
+    most = min(CHUNK_BYTES, options(ctx).load()[0].socket.max_body_bytes)
+    errors: list[dict[str, Any]] = []
+    kept = duplicates = last = 0
     out = console(err=True)
-    with daemon(ctx) as client, Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("posting", total=len(bodies))
-        for number, body in bodies:
-            try:
-                receipt = _send(client, {**shared, **body})
-            except BadInput as error:
-                raise type(error)(
-                    f"{file}, line {number}: {error.message}",
-                    hint="the lines before it are kept; mend the line and post the file again",
-                ) from None
-            duplicates += bool(receipt.get("duplicate"))
-            posted += not receipt.get("duplicate")
-            bar.advance(task)
-    result = {"file": str(file), "posted": posted, "duplicates": duplicates}
-    answer(result, as_json, lambda: Text(f"{posted} kept, {duplicates} already there, from {file}"))
+    bar = Progress(console=out, transient=True, disable=not out.is_terminal)
+    with _lines(file) as (size, lines), daemon(ctx) as client, bar:
+        read = bar.track(lines, total=size, description="posting")
+        try:
+            for outcome in client.batch(_keyed(read, shared), most):
+                last = outcome["line"]
+                if "error" in outcome:
+                    errors.append(outcome)
+                    out.print(Text(_refused(outcome)))
+                else:
+                    kept += not outcome["duplicate"]
+                    duplicates += outcome["duplicate"]
+        except AdaError as error:
+            again = "post the file again: what is kept is not kept twice"
+            raise type(error)(f"{file}, after line {last}: {error.message}", hint=again) from error.__cause__
+    result = {"file": str(file), "kept": kept, "duplicates": duplicates, "failed": len(errors)}
+    told = f"{kept} kept, {duplicates} already there, {len(errors)} refused, from {file}"
+    answer({**result, "errors": errors}, as_json, lambda: Text(told))
+    if errors:
+        raise typer.Exit(1)
 
 
-def _read_lines(file: Path) -> list[str]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"{file} cannot be read", hint="give a UTF-8 file of one JSON object a line"
-        ) from error
-    return text.split("\n")
+def _refused(outcome: dict[str, Any]) -> str:
+    error = outcome["error"]
+    hint = f" ({error['hint']})" if error.get("hint") else ""
+    return f"line {outcome['line']}: {error['message']}{hint}"
 
 
-def _keyed(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each line's number and interaction; its key is what the line says and how often it said so before.
+@contextmanager
+def _lines(file: Path) -> Iterator[tuple[int | None, Iterable[bytes]]]:
+    """How many lines a file has, where that can be known, and the lines.
 
     Raises:
-        BadInput: a line is not JSON, or has no messages.
+        BadInput: there is no such file, or it may not be read.
+    """
+    if str(file) == "-":
+        yield None, sys.stdin.buffer
+        return
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read", hint="give a file of one JSON object a line") from error
+    with lines:
+        size = sum(1 for _ in lines) if lines.seekable() else None
+        if size is not None:
+            lines.seek(0)
+        yield size, lines
+
+
+def _keyed(lines: Iterable[bytes], shared: dict[str, Any]) -> Iterator[bytes]:
+    """Each line with what the flags add, and as its key what it says and how often it said so before.
+
+    A line that is no JSON object goes as it is: the daemon says what is wrong with it.
     """
     times: Counter[str] = Counter()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for line in lines:
         try:
             body = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"line {number} is not JSON: {error.msg}", hint="one JSON object a line") from None
-        if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-            example = '{"messages": [{"role": "user", "content": "…"}]}'
-            raise BadInput(f"line {number} is not an interaction", hint=f"one looks like {example}")
-        said = hashlib.sha256(line.strip().encode()).hexdigest()[:24]
-        times[said] += 1
-        yield number, {"key": f"line-{said}-{times[said]}", **body}
+            if not isinstance(body, dict):
+                yield line
+                continue
+            said = hashlib.sha256(line.strip()).hexdigest()[:24]
+            times[said] += 1
+            key = {"key": f"line-{said}-{times[said]}"} if body.get("key") is None else {}
+            yield json.dumps({**shared, **body, **key}).encode()
+        except (ValueError, RecursionError):
+            yield line
 
 
 def ask(
@@ -282,20 +312,37 @@ def status(ctx: typer.Context, as_json: JsonFlag = False) -> None:
 def memories(
     ctx: typer.Context,
     query: Annotated[
-        str | None, typer.Argument(help="Words to search for by meaning; without them, the newest.")
+        str | None,
+        typer.Argument(help="Words to search for by meaning, or the id of one; without them, the newest."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    route: Annotated[
+        MemoryRoute | None, typer.Option(help="Only those that went there; ignored is what stayed out.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="With what stayed out, and why.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """What Ada keeps: the newest, or those nearest to a query.
+    """What Ada keeps and why: the newest, those nearest to a query, or one in full.
+
+    What goes into the weights waits for a night; what is verbatim comes back letter by letter;
+    what is ignored stayed out. `ada why ID` tells what became of one.
 
     \b
     Examples:
       ada memories
       ada memories "pets" --limit 5
+      ada memories --all
+      ada memories m000012-0
     """
     from ada_memory.cli import show
 
+    if query and (everything or route == "ignored"):
+        raise typer.BadParameter("what stayed out is not searched: leave out the words, or --all and --route")
     with daemon(ctx) as client:
-        found = client.memories(query, limit=limit)
+        if query and MEMORY_ID.fullmatch(query):
+            one = client.memory(query)
+            answer(one, as_json, lambda: show.memory(one))
+            return
+        kept = None if query or everything else KEPT
+        found = client.memories(query, limit=limit, routes=[route] if route else kept)
     answer({"memories": found}, as_json, lambda: show.memories(found))

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ada_memory.cli.text import between, clean, count, duration, figure, moment, short
+from ada_memory.cli.text import between, clean, duration, figure, moment, short
 
 JSON = Mapping[str, Any]
 MARKS = {"done": ("✓", "green"), "skip": ("–", "yellow"), "halt": ("✗", "red")}
@@ -30,6 +30,8 @@ HEADLINES: dict[str, tuple[str, ...]] = {
     "activate": ("generation",),
 }
 """The figures of each stage that a person wants to see on its one line."""
+LONGEST = 100
+"""Characters of a memory in a list; `ada memories ID` shows all of it."""
 
 
 def table(*headings: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
@@ -52,24 +54,29 @@ def facts(rows: Iterable[tuple[str, object]]) -> Table:
 
 
 def status(now: JSON) -> RenderableType:
-    """The answer of GET /v1/status: a paragraph, then the details."""
+    """The answer of GET /v1/status: how she is, what she waits for, then the details."""
     counts = now.get("counts") or {}
+    base = str(now.get("base") or "")[:12]
+    of = f" of {figure(now['capacity'])}" if now.get("capacity") else ""
     return Group(
         Text(status_sentence(now)),
+        *(waiting_for(reason) for reason in now.get("waits_for") or []),
         Text(),
         facts(
             [
                 ("mind", now.get("mind")),
                 ("generation", now.get("generation")),
-                ("model", now.get("model")),
+                ("model", f"{clean(now.get('model'))} ({base})" if base else now.get("model")),
                 ("embedder", now.get("embedder")),
-                ("waiting", f"{figure(now.get('waiting', 0))} of {figure(now.get('capacity', 0))}"),
+                ("waiting", f"{figure(now.get('waiting', 0))}{of}"),
                 ("last slept", moment(now["last_slept"]) if now.get("last_slept") else "never"),
+                ("last night", last_night(now.get("last_night") or {})),
                 ("next sunset", moment(now["next_sunset"]) if now.get("next_sunset") else "no hour set"),
                 *((str(name), value) for name, value in counts.items() if name != "waiting"),
                 ("workers", now.get("workers")),
                 ("socket", now.get("socket")),
                 ("process", now.get("pid")),
+                ("awake since", moment(now["started_at"]) if now.get("started_at") else None),
                 ("version", now.get("version")),
             ]
         ),
@@ -77,55 +84,72 @@ def status(now: JSON) -> RenderableType:
 
 
 def status_sentence(now: JSON) -> str:
-    """How the daemon is, in one paragraph."""
-    state = now.get("state", "awake")
-    waiting, capacity = now.get("waiting") or 0, now.get("capacity") or 0
-    first = f"Ada is {clean(state)}; {clean(now.get('generation') or 'gen-0000')} answers."
-    if state == "asleep":
-        done = now.get("progress") or {}
-        share = f" ({figure(done.get('done'))} of {figure(done.get('total'))})" if done.get("total") else ""
-        first = (
-            f"Ada is asleep: night {clean(now.get('night'))} is at {clean(now.get('stage') or 'its start')}"
-            f"{share}. {clean(now.get('generation') or 'gen-0000')} answers meanwhile."
-        )
-    elif now.get("held"):
-        held = clean(now["held"] if isinstance(now["held"], str) else now.get("stage") or "a stage")
-        first += f" Night {clean(now.get('night'))} is held after {held}: `ada sleep` finishes it."
-    left = f"{count(waiting, 'memory')} {'waits' if waiting == 1 else 'wait'} to be learned"
-    if capacity:
-        left += f"; a night starts at {capacity}"
-    sunset = f", or at {moment(now['next_sunset'])}" if now.get("next_sunset") else ""
-    return f"{first} {left}{sunset}."
+    """Who answers, and whether she sleeps."""
+    generation = clean(now.get("generation") or "gen-0000")
+    state = clean(now.get("state") or "awake")
+    return f"Ada is {state}; {generation} answers{'' if state == 'awake' else ' meanwhile'}."
+
+
+def waiting_for(reason: JSON) -> Table:
+    """One thing that she waits for, or that is in the way, as a point of a list."""
+    wrong = reason.get("what") not in ("night", "sunset", "held", "nothing")
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    made.add_row(
+        Text("!" if wrong else "•", style="yellow" if wrong else "dim"), Text(clean(reason.get("detail")))
+    )
+    return made
+
+
+def last_night(night: JSON) -> str:
+    """`p7 brought gen-0001`, `p8 was rejected: kl = 0.9`; nothing if there was none."""
+    if not night:
+        return ""
+    outcome = night.get("outcome")
+    became = "brought" if outcome == "learned" else f"was {outcome}:"
+    return short(f"{night.get('night')} {became} {night.get('reason')}", 200)
 
 
 def memories(found: Sequence[JSON]) -> RenderableType:
-    """The memories of GET /v1/memories, one row each."""
+    """The memories of GET /v1/memories, one row each: what was said, how much it matters and why."""
     if not found:
         return Text('There is no such memory yet. `ada post "…"` gives Ada one.')
     similar = any(m.get("similarity") is not None for m in found)
-    made = table(
-        "Memory",
-        "Salience",
-        "Route",
-        "State",
-        "When",
-        *(["Similarity"] if similar else []),
-        right=("Salience", "Similarity"),
-    )
+    headings = ("Id", "Memory", "Salience, and why", "State", *(["Similarity"] if similar else []))
+    made = table(*headings, right=("Similarity",))
+    made.columns[0].no_wrap = True
+    made.columns[3].no_wrap = True
     for m in found:
-        score = m.get("salience")
-        score = score.get("score") if isinstance(score, Mapping) else score
         row = [
-            clean(m.get("text")),
-            f"{score:.2f}" if isinstance(score, int | float) else "–",
-            clean(m.get("route")),
+            clean(m.get("id")),
+            short(m.get("text"), LONGEST),
+            f"{_salience(m)} {clean(m.get('why'))}".strip(),
             clean(m.get("state") or "–"),
-            moment(m.get("at")),
         ]
         if similar:
             row.append(f"{m['similarity']:.2f}" if m.get("similarity") is not None else "–")
         made.add_row(*map(Text, row))
     return made
+
+
+def memory(m: JSON) -> RenderableType:
+    """One memory in full, letter by letter, below what is known of it."""
+    parts = (f"{name} {figure(value)}" for name, value in (m.get("reasons") or {}).items())
+    about = [
+        ("id", m.get("id")),
+        ("said", f"{moment(m.get('at'))} by {clean(m.get('role'))}"),
+        ("route", m.get("route")),
+        ("why", m.get("why")),
+        ("salience", _salience(m)),
+        ("reasons", ", ".join(parts)),
+        ("state", m.get("state")),
+        ("tags", m.get("tags")),
+    ]
+    return Group(facts(about), Text(), Text(clean(m.get("text"), lines=True)))
+
+
+def _salience(m: JSON) -> str:
+    score = m.get("salience")
+    return f"{score:.2f}" if isinstance(score, int | float) else "–"
 
 
 def nights(found: Sequence[JSON]) -> RenderableType:

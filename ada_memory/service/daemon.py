@@ -17,27 +17,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ada_memory.circadian.night import NightRunner
+from ada_memory.circadian.stages import HEAVY
 from ada_memory.circadian.sunset import Sunset
 from ada_memory.errors import AdaError, BadModel
 from ada_memory.hippocampus.embedder import embedder_hash, resolve
-from ada_memory.hippocampus.encode import encode_batch
 from ada_memory.hippocampus.journal import Journal
 from ada_memory.hippocampus.vectors import Vectors
 from ada_memory.service import api
 from ada_memory.service.embedding import Embedding
+from ada_memory.service.encoder import Encoder
 from ada_memory.service.events import Events
 from ada_memory.service.rooms import Rooms
 from ada_memory.service.serving import Voice
 from ada_memory.service.wire import Door, Server
 from ada_memory.settings import Home, Settings
 from ada_memory.sovereign import generations
+from ada_memory.sovereign.disk import sweep
 from ada_memory.sovereign.generations import ROOT, Base, Serving
 
 log = logging.getLogger("ada")
 
 GRACE_SECONDS = 10
-ENCODE_BATCH = 32
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 
 
 def utc_now() -> datetime:
@@ -48,10 +48,14 @@ def utc_now() -> datetime:
 class Daemon:
     """One mind, awake from `run` to `stop`."""
 
-    def __init__(self, home: Home, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, clock: Callable[[], datetime] = utc_now, *, stages: str = HEAVY
+    ) -> None:
+        """`stages` is the module that holds the heavy stages of its nights."""
         self._home = home
         self._settings = settings
         self._clock = clock
+        self._stages = stages
         self._stopping = asyncio.Event()
         self._server: Server | None = None
         self._events: Events | None = None
@@ -96,7 +100,7 @@ class Daemon:
 
     async def _serve(self, path: Path, sock: socket.socket) -> None:
         async with self._open(path) as rooms:
-            background = [asyncio.create_task(encode_forever(rooms))]
+            background = [asyncio.create_task(rooms.encoder.forever())]
 
             def ready() -> None:
                 log.info("ada is awake on %s as %s", path, rooms.voice.generation)
@@ -105,7 +109,8 @@ class Daemon:
             try:
                 await rooms.night.resume()
                 await rooms.sunset.start()
-                self._server = Server(api.build(rooms), ready, GRACE_SECONDS)
+                patience = self._settings.socket.patience_seconds
+                self._server = Server(api.build(rooms), ready, GRACE_SECONDS, patience)
                 await self._server.serve(sockets=[sock])
             finally:
                 rooms.events.close()
@@ -128,16 +133,22 @@ class Daemon:
             home.mind.mkdir(parents=True, exist_ok=True)
             journal = await asyncio.to_thread(Journal.open, home.journal)
             stack.callback(journal.close)
+            for left in await asyncio.to_thread(sweep, home.mind):
+                log.info("removed %s, which an interrupted write has left", left.relative_to(home.mind))
             vectors = Vectors(home.chroma, embedder)
             stack.callback(vectors.close)
             serving = await asyncio.to_thread(first_serving, home, base)
+            await asyncio.to_thread(generations.drop_merged, home, serving.generation)
             voice = Voice(settings.model, logs, serving)
-            night = NightRunner(home, settings, journal, base, events.publish, voice.swap, self._clock)
+            night = NightRunner(
+                home, settings, journal, base, events.publish, voice.swap, self._clock, stages=self._stages
+            )
+            sunset = Sunset(settings.sunset, journal, night.sleep, self._clock)
+            embedding = Embedding(settings.embedder, logs)
             yield Rooms(
                 home=home, settings=settings, socket=path, base=base, journal=journal, vectors=vectors,
-                embedding=Embedding(settings.embedder, logs), voice=voice, night=night,
-                sunset=Sunset(settings.sunset, journal, night.sleep, self._clock), events=events,
-                clock=self._clock,
+                embedding=embedding, voice=voice, night=night, sunset=sunset, events=events,
+                encoder=Encoder(journal, vectors, embedding, settings, sunset.on_memory), clock=self._clock,
             )
 
 
@@ -164,38 +175,6 @@ def _parent(home: Home, name: str) -> str:
         return str(generations.manifest(home, name)["parent"])
     except AdaError:
         return ROOT
-
-
-async def encode_forever(rooms: Rooms) -> None:
-    """Turn each interaction into memories, once; what fails is tried again, later and later."""
-    pause = FIRST_PAUSE_SECONDS
-    rooms.unencoded.set()  # what an earlier life has left
-    while True:
-        await rooms.unencoded.wait()
-        rooms.unencoded.clear()
-        try:
-            while await _encode_some(rooms):
-                pause = FIRST_PAUSE_SECONDS
-                await rooms.sunset.on_memory()
-        except Exception as error:  # the daemon's tick: whatever it is, the day goes on
-            trace = None if isinstance(error, AdaError) else error
-            log.error("encoding failed, again in %.0f s: %s", pause, error, exc_info=trace)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            rooms.unencoded.set()
-
-
-async def _encode_some(rooms: Rooms) -> int:
-    embedder = await rooms.embedding.hash()
-    work = asyncio.create_task(asyncio.to_thread(
-        encode_batch, rooms.journal, rooms.embedding.encode_from_thread, embedder, rooms.settings,
-        rooms.vectors, ENCODE_BATCH,
-    ))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:  # the journal and the index are closed next: not under a thread's hands
-        await asyncio.wait([work])
-        raise
 
 
 async def _warm(rooms: Rooms) -> None:

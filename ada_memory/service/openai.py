@@ -12,8 +12,9 @@ from itertools import takewhile
 
 from ada_memory.engines.engine import Sampling
 from ada_memory.errors import BadInput, Unavailable
-from ada_memory.hippocampus.recall import context, recall
-from ada_memory.records import Chat, Draft, Message, Recalled
+from ada_memory.hippocampus.recall import by_age, recall, within
+from ada_memory.records import Answer, Chat, Draft, Message, Recalled
+from ada_memory.service.reminders import Read, Reminder
 from ada_memory.service.rooms import Rooms
 from ada_memory.service.schemas import (
     AdaReply,
@@ -45,10 +46,15 @@ async def complete(rooms: Rooms, request: ChatRequest, peer_uid: int | None) -> 
     began = rooms.clock()
     most = rooms.settings.recall.top_k if request.ada.recall else 0
     recalled = await look_up(rooms, _question(chat), most)
-    spoken = await rooms.voice.generate(_with_context(chat, recalled), _sampling(rooms, request))
+    near = within(recalled, rooms.settings.recall.max_chars)
+    spoken = await rooms.voice.generate(chat, _sampling(rooms, request), _reminders(near))
+    read = {item.memory.id: how for item, how in zip(near, spoken.read, strict=True)}
+    put = tuple(name for name, how in read.items() if how != "no")
+    answer = Answer(f"chatcmpl-{secrets.token_hex(12)}", spoken.generation, put)
     if request.ada.remember:
-        await rooms.keep(_draft(request, chat, spoken, peer_uid, rooms))
-    return _reply(request, spoken, recalled, int(began.timestamp()))
+        await rooms.keep(_draft(request, chat, spoken, peer_uid, rooms, answer))
+    views = [_view(item, read.get(item.memory.id, "no")) for item in recalled]
+    return _reply(request, spoken, views, int(began.timestamp()), answer.id)
 
 
 async def look_up(rooms: Rooms, text: str, limit: int) -> list[Recalled]:
@@ -75,12 +81,17 @@ def _question(chat: Chat) -> str:
     return next((message.content for message in reversed(chat) if message.role == "user"), "")
 
 
-def _with_context(chat: Chat, recalled: Sequence[Recalled]) -> Chat:
-    """Memories come after the app's own opening system messages, before the conversation."""
-    if not recalled:
-        return chat
-    opening = tuple(takewhile(lambda message: message.role == "system", chat))
-    return (*opening, context(recalled), *chat[len(opening):])
+def _reminders(recalled: Sequence[Recalled]) -> list[Reminder]:
+    """Most similar first, each with its place by age."""
+    ages = {item.memory.id: age for age, item in enumerate(by_age(recalled))}
+    return [Reminder(item.memory.text, ages[item.memory.id]) for item in recalled]
+
+
+def _view(item: Recalled, read: Read) -> RecalledView:
+    memory = item.memory
+    return RecalledView(
+        id=memory.id, similarity=round(item.similarity, 6), text=memory.text, route=memory.route, read=read
+    )
 
 
 def _sampling(rooms: Rooms, request: ChatRequest) -> Sampling:
@@ -91,21 +102,25 @@ def _sampling(rooms: Rooms, request: ChatRequest) -> Sampling:
     )
 
 
-def _draft(request: ChatRequest, chat: Chat, spoken: Spoken, peer_uid: int | None, rooms: Rooms) -> Draft:
+def _draft(
+    request: ChatRequest, chat: Chat, spoken: Spoken, peer_uid: int | None, rooms: Rooms, answer: Answer
+) -> Draft:
     """This turn alone: what was said since the model spoke last, and its reply; the rest was kept before."""
     new = tuple(takewhile(lambda message: message.role != "assistant", reversed(chat)))[::-1]
     said = tuple(message for message in new if message.role != "system")
     reply = (Message("assistant", spoken.completion.text),) if spoken.completion.text.strip() else ()
     return Draft(
         messages=(*said, *reply), at=rooms.clock(), session=request.ada.session, app=request.ada.app,
-        peer_uid=peer_uid,
+        peer_uid=peer_uid, answer=answer,
     )
 
 
-def _reply(request: ChatRequest, spoken: Spoken, recalled: Sequence[Recalled], created: int) -> ChatReply:
+def _reply(
+    request: ChatRequest, spoken: Spoken, recalled: list[RecalledView], created: int, name: str
+) -> ChatReply:
     done = spoken.completion
     return ChatReply(
-        id=f"chatcmpl-{secrets.token_hex(12)}",
+        id=name,
         created=created,
         model=request.model or spoken.generation,
         choices=[Choice(
@@ -115,8 +130,5 @@ def _reply(request: ChatRequest, spoken: Spoken, recalled: Sequence[Recalled], c
             prompt_tokens=done.prompt_tokens, completion_tokens=done.tokens,
             total_tokens=done.prompt_tokens + done.tokens,
         ),
-        ada=AdaReply(
-            generation=spoken.generation,
-            recalled=[RecalledView(id=r.memory.id, similarity=round(r.similarity, 6)) for r in recalled],
-        ),
+        ada=AdaReply(generation=spoken.generation, recalled=recalled),
     )

@@ -1,10 +1,12 @@
 """Whatever goes wrong leaves the API in one JSON shape: {"error": {"type", "message", "field", "hint"}}.
 
-Bodies are checked before anything else sees them: size, content type, encoding. Values are never echoed.
+Bodies are checked before anything else sees them: time, size, content type, encoding. Values are never
+echoed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -17,11 +19,21 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ada_memory.errors import AdaError, BadInput, Conflict, NotFound, Unavailable
+from ada_memory.settings import SocketSettings
 
 log = logging.getLogger("ada.api")
 
 RETRY_SECONDS = "5"
 ONE_OBJECT = "send one JSON object in UTF-8"
+BATCH = "/v1/interactions/batch"
+JSON = ("application/json",)
+LINES = (
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+    "application/json-lines",
+)
 HINTS = {
     "extra_forbidden": "remove it; /v1/openapi.json lists the fields that are known",
     "missing": "add it",
@@ -37,8 +49,17 @@ class WrongType(BadInput):
     """A body that does not call itself JSON (HTTP 415)."""
 
 
+class TooSlow(BadInput):
+    """A request that did not come whole in time (HTTP 408)."""
+
+
 STATUS: tuple[tuple[type[AdaError], int], ...] = (
-    (TooLarge, 413), (WrongType, 415), (NotFound, 404), (Conflict, 409), (BadInput, 400),
+    (TooSlow, 408),
+    (TooLarge, 413),
+    (WrongType, 415),
+    (NotFound, 404),
+    (Conflict, 409),
+    (BadInput, 400),
     (AdaError, 503),  # the rest is on our side, and each of it may be well the next time
 )
 PUBLIC = (NotFound, Conflict, BadInput)
@@ -48,17 +69,27 @@ def response(
     error: AdaError, status: int | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """An error as a response; 503 says when to try again."""
-    status = status or next(code for kind, code in STATUS if isinstance(error, kind))
-    kind = next((known.__name__ for known in PUBLIC if isinstance(error, known)), type(error).__name__)
+    status = status or status_of(error)
+    body = describe(error)
     if status == 503:
-        kind = Unavailable.__name__ if kind == AdaError.__name__ else kind
+        body["type"] = Unavailable.__name__ if body["type"] == AdaError.__name__ else body["type"]
         headers = {**(headers or {}), "Retry-After": RETRY_SECONDS}
-    message, field, hint = (_clean(text) for text in (error.message, error.field, error.hint))
-    body = {"type": kind, "message": message, "field": field, "hint": hint}
     return JSONResponse({"error": body}, status, dict(headers or {}))
 
 
-def install(app: FastAPI, max_body_bytes: int) -> None:
+def status_of(error: AdaError) -> int:
+    """The HTTP status of an error."""
+    return next(code for kind, code in STATUS if isinstance(error, kind))
+
+
+def describe(error: AdaError) -> dict[str, str]:
+    """An error as callers see it: {"type", "message", "field", "hint"}."""
+    kind = next((known.__name__ for known in PUBLIC if isinstance(error, known)), type(error).__name__)
+    message, field, hint = (_clean(text) for text in (error.message, error.field, error.hint))
+    return {"type": kind, "message": message, "field": field, "hint": hint}
+
+
+def install(app: FastAPI, limits: SocketSettings) -> None:
     """Give the app its error handlers and the gate before it."""
 
     async def ours(_: Request, problem: Exception) -> JSONResponse:
@@ -82,7 +113,7 @@ def install(app: FastAPI, max_body_bytes: int) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
-    app.add_middleware(Gate, max_body_bytes=max_body_bytes)
+    app.add_middleware(Gate, limits=limits)
 
 
 def _http(request: Request, error: HTTPException) -> tuple[AdaError, int, dict[str, str]]:
@@ -114,11 +145,15 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> BadInput:
 
 
 class Gate:
-    """Reads each body whole before the app does: not too large, JSON by its own word, and UTF-8."""
+    """Reads each body whole before the app does: in time, not too large, and of the kind that its path takes.
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    JSON must be UTF-8. The batch takes lines of JSON instead, of which each is judged by itself.
+    """
+
+    def __init__(self, app: ASGIApp, limits: SocketSettings) -> None:
         self._app = app
-        self._most = max_body_bytes
+        self._most = limits.max_body_bytes
+        self._patience = limits.patience_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its body read, or answer what is wrong with it."""
@@ -128,7 +163,8 @@ class Gate:
         try:
             body = await self._read(Request(scope), receive)
         except BadInput as error:
-            close = {"Connection": "close"} if isinstance(error, TooLarge) else None
+            # what is still to come of the body must not be read as the next request
+            close = {"Connection": "close"} if isinstance(error, (TooLarge, TooSlow)) else None
             await response(error, headers=close)(scope, receive, send)
             return
         if body is None:  # the caller has gone
@@ -148,6 +184,17 @@ class Gate:
         said = request.headers.get("content-length", "")
         if said.isdecimal() and int(said) > self._most:
             raise self._too_large()
+        try:
+            async with asyncio.timeout(self._patience):
+                body = await self._collect(receive)
+        except TimeoutError:
+            late = f"the body did not come whole within {self._patience:g} seconds"
+            raise TooSlow(late, hint="send it in one go, or raise socket.patience_seconds") from None
+        if body:
+            _check(request, body)
+        return body
+
+    async def _collect(self, receive: Receive) -> bytes | None:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -160,21 +207,22 @@ class Gate:
                 raise self._too_large()
             parts.append(part)
             if not message.get("more_body"):
-                break
-        body = b"".join(parts)
-        if body:
-            _check(request.headers.get("content-type", ""), body)
-        return body
+                return b"".join(parts)
 
     def _too_large(self) -> TooLarge:
         most = f"the body is larger than {self._most} bytes"
-        return TooLarge(most, hint="send less, or raise socket.max_body_bytes")
+        return TooLarge(most, hint="send less at a time, or raise socket.max_body_bytes")
 
 
-def _check(content_type: str, body: bytes) -> None:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise WrongType("the body must be JSON", hint="send it with Content-Type: application/json")
+def _check(request: Request, body: bytes) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    batch = request.url.path == BATCH
+    known = LINES if batch else JSON
+    if kind not in known:
+        what = "lines of JSON" if batch else "JSON"
+        raise WrongType(f"the body must be {what}", hint=f"send it with Content-Type: {known[0]}")
+    if batch:
+        return  # a line that is not UTF-8 fails alone
     try:
         body.decode("utf-8")
     except UnicodeDecodeError as error:

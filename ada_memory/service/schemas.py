@@ -50,8 +50,15 @@ def _moment(text: object) -> datetime:
         raise ValueError("lies outside the calendar") from None
 
 
-Text = Annotated[str, AfterValidator(_said)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_said)]
+def _whole(number: object) -> object:
+    """4.0 is an integer in JSON."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+# What `_said` asks for, in JSON Schema: its \s knows fewer spaces than Python does.
+NOT_BLANK: dict[str, Any] = {"minLength": 1, "pattern": r"[^\s\x1c-\x1f\x85]"}
+Text = Annotated[str, Field(json_schema_extra=NOT_BLANK), AfterValidator(_said)]
+Name = Annotated[str, Field(max_length=200, json_schema_extra=NOT_BLANK), AfterValidator(_said)]
 Moment = Annotated[datetime, BeforeValidator(_moment), Field(examples=["2026-03-01T09:30:00Z"])]
 
 
@@ -111,10 +118,10 @@ class ChatRequest(In):
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     model: Name | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS), BeforeValidator(_whole)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5, allow_inf_nan=False)] = 0.0
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    stream: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**53), BeforeValidator(_whole)] | None = None
+    stream: Annotated[bool, Field(json_schema_extra={"const": False})] = False
     ada: AdaOptions = AdaOptions()
 
     def chat(self) -> Chat:
@@ -146,10 +153,16 @@ class Usage(Out):
 
 
 class RecalledView(Out):
-    """A memory that was put before the question; `similarity` is a cosine."""
+    """A memory that answers the question; `similarity` is a cosine, `text` what was said, letter by letter.
+
+    `read` is what the model got to see of it: whole, part or no (its context had no room).
+    """
 
     id: str
     similarity: float
+    text: str
+    route: str
+    read: Literal["whole", "part", "no"]
 
 
 class AdaReply(Out):
@@ -225,7 +238,10 @@ class Health(Out):
 
 
 class MemoryView(Out):
-    """One memory. `state` is waiting, learned, skipped, superseded, set_aside, verbatim or ignored."""
+    """One memory. `state` is waiting, learned, skipped, superseded, set_aside, verbatim or ignored.
+
+    `reasons` are the parts of its salience and, if it is verbatim, why; `why` tells them in words.
+    """
 
     id: str
     text: str
@@ -234,6 +250,7 @@ class MemoryView(Out):
     route: str
     salience: float
     reasons: dict[str, float]
+    why: str
     tags: list[str]
     state: str
     similarity: float | None = None
@@ -284,6 +301,46 @@ class Nights(Out):
     nights: list[NightSummary]
 
 
+class ReasonView(Out):
+    """One thing that Ada waits for, or that keeps her from sleeping; `detail` is a sentence.
+
+    `what` is night, held, sunset, nothing, gap, refused, last night, encoding, aside or worker.
+    """
+
+    what: str
+    detail: str
+    at: datetime | None
+
+
+class LastNightView(Out):
+    """How the last finished night ended: learned, rejected, halted or skipped, and why.
+
+    `fruitless` counts the nights in a row, this one included, that have brought no new generation.
+    """
+
+    night: str
+    outcome: str
+    reason: str
+    ended_at: datetime
+    fruitless: int
+
+
+class EncodingView(Out):
+    """What is not memories yet. `aside` counts those that fail by themselves and are tried again."""
+
+    unencoded: int
+    oldest: datetime | None
+    trouble: str
+    aside: int
+
+
+class FaultView(Out):
+    """How often a child has ended by itself since the daemon started, and why it did last."""
+
+    deaths: int
+    last: str
+
+
 class Status(Out):
     """How the mind is just now."""
 
@@ -305,6 +362,31 @@ class Status(Out):
     socket: str
     pid: int
     workers: dict[str, str]
+    base: str
+    started_at: datetime
+    seconds_left: float | None
+    gap_until: datetime | None
+    refused_since: datetime | None
+    refused_why: str
+    last_night: LastNightView | None
+    encoding: EncodingView
+    faults: dict[str, FaultView]
+    waits_for: list[ReasonView]
+
+
+class CheckView(Out):
+    """What one check found; `mend` says what to do if it is not well."""
+
+    check: str
+    state: Literal["ok", "warn", "fail", "skipped"]
+    found: str
+    mend: str
+
+
+class Checkup(Out):
+    """Every check of the journal, as `ada doctor` shows them."""
+
+    checks: list[CheckView]
 
 
 class ErrorBody(Out):
@@ -320,3 +402,28 @@ class ErrorReply(Out):
     """The one shape of every error."""
 
     error: ErrorBody
+
+
+class LineKept(Out):
+    """A line of a batch whose interaction is on disk; lines count from 1."""
+
+    line: int
+    id: str
+    position: int
+    duplicate: bool
+
+
+class LineFailed(Out):
+    """A line of a batch that was not kept, and why."""
+
+    line: int
+    error: ErrorBody
+
+
+class BatchReply(Out):
+    """What became of each line that was not empty, in order, and how many came to what."""
+
+    lines: list[LineKept | LineFailed]
+    kept: int
+    duplicates: int
+    failed: int

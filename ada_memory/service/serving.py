@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ada_memory.engines.engine import Completion, Sampling
 from ada_memory.errors import AdaError, BadModel, Unavailable
 from ada_memory.records import Chat
+from ada_memory.service.reminders import Read, Reminder
 from ada_memory.service.workers import Worker, python
 from ada_memory.settings import ModelSettings
 from ada_memory.sovereign.generations import Serving
@@ -27,6 +29,8 @@ class Spoken:
 
     completion: Completion
     generation: str
+    read: tuple[Read, ...] = ()
+    """What the model read of each reminder, in the order they were given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,10 @@ class Voice:
         """The worker that holds it."""
         return self._now.worker
 
-    async def generate(self, chat: Chat, sampling: Sampling) -> Spoken:
-        """One reply.
+    async def generate(
+        self, chat: Chat, sampling: Sampling, reminders: Sequence[Reminder] = ()
+    ) -> Spoken:
+        """One reply; of the reminders, most similar first, the model reads those that fit.
 
         Raises:
             BadInput: the model cannot read this chat.
@@ -65,13 +71,13 @@ class Voice:
         """
         voice = self._now
         try:
-            completion = await _say(voice.worker, chat, sampling)
+            completion, read = await _say(voice.worker, chat, sampling, reminders)
         except Unavailable:
             if voice is self._now:
                 raise
             voice = self._now  # the one we asked was on its way out
-            completion = await _say(voice.worker, chat, sampling)
-        return Spoken(completion, voice.generation)
+            completion, read = await _say(voice.worker, chat, sampling, reminders)
+        return Spoken(completion, voice.generation, read)
 
     async def swap(self, serving: Serving) -> None:
         """Start and probe the voice of another generation, then let it serve; no request is dropped.
@@ -85,7 +91,7 @@ class Voice:
                 await new.worker.warm()
                 await probe(new.worker, serving.generation)
                 if self._closed:
-                    raise Unavailable("the daemon is stopping")
+                    raise Unavailable("the daemon is stopping", hint="ask again when it is back")
             except BaseException:
                 await new.worker.close()
                 raise
@@ -131,17 +137,20 @@ def arguments(settings: ModelSettings, serving: Serving) -> list[str]:
     ]
 
 
-async def _say(worker: Worker, chat: Chat, sampling: Sampling) -> Completion:
+async def _say(
+    worker: Worker, chat: Chat, sampling: Sampling, reminders: Sequence[Reminder]
+) -> tuple[Completion, tuple[Read, ...]]:
     messages = [{"role": message.role, "content": message.content} for message in chat]
     reply = await worker.call(
         "generate", chats=[messages], max_tokens=sampling.max_tokens, temperature=sampling.temperature,
-        seed=sampling.seed,
+        seed=sampling.seed, reminders=[{"text": one.text, "age": one.age} for one in reminders],
     )
     first = reply["completions"][0]
-    return Completion(
+    completion = Completion(
         text=str(first["text"]), prompt_tokens=int(first["prompt_tokens"]), tokens=int(first["tokens"]),
         finished=bool(first["finished"]),
     )
+    return completion, tuple(reply["read"])
 
 
 async def _leave(worker: Worker) -> None:

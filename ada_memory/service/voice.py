@@ -3,6 +3,9 @@
     {"id": 7, "op": "generate", "chats": [[{"role", "content"}]], "max_tokens": 24, "temperature": 0}
     {"id": 7, "ok": true, "completions": [{"text", "prompt_tokens", "tokens", "finished"}]}
 
+A request of one chat may bring "reminders": [{"text", "age"}], most similar first; as many as fit are put
+into the chat, and "read" says of each whether that was "whole", in "part" or "no".
+
 Greedy requests that wait are answered in one batch; drawn ones each alone, so that a seed means one text.
 It never sees the journal and never writes a file.
 """
@@ -11,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import queue
 import sys
 import threading
@@ -21,9 +23,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ada_memory.child import end_with_parent, keep_stdout
 from ada_memory.engines.engine import Completion, Engine, Hardware, Sampling, open_engine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Chat, Message
+from ada_memory.service.reminders import Read, Reminder, fit
 
 BATCH = 32
 PROBES = ("Who are you?", "Hello!", "What can you do?")
@@ -34,7 +38,8 @@ Request = Mapping[str, Any]
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until stdin ends."""
     options = _options(argv)
-    out = _own_stdout()
+    end_with_parent(options.parent)
+    out = keep_stdout()
     hardware = Hardware(device=options.device, dtype=options.dtype, threads=options.threads)
     try:
         engine = open_engine(options.engine, options.model, options.adapter, hardware)
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _write(out, {"ready": False, "type": kind, "error": error.message, "hint": error.hint})
         sys.stderr.write(f"{error.message}\n")
         return 1
-    _write(out, {"ready": True, "engine": options.engine, "layers": engine.layers})
+    _write(out, {"ready": True, "engine": options.engine, "layers": engine.layers, "limit": engine.limit})
     serve(engine, sys.stdin, out)
     return 0
 
@@ -68,12 +73,15 @@ def answer(engine: Engine, batch: Sequence[Request]) -> list[dict[str, object]]:
     if len(batch) == 1:
         return [_answer_one(engine, batch[0])]
     try:
-        chats = [_chats(request) for request in batch]
-        done = engine.generate([chat for each in chats for chat in each], _sampling(batch[0]))
+        asked = [_asked(engine, request) for request in batch]
+        done = engine.generate([chat for chats, _ in asked for chat in chats], _sampling(batch[0]))
     except (AdaError, ValueError, RuntimeError, KeyError, TypeError):
         return [_answer_one(engine, request) for request in batch]
     said = iter(done)
-    return [_said(request, [next(said) for _ in each]) for request, each in zip(batch, chats, strict=True)]
+    return [
+        _said(request, [next(said) for _ in chats], read)
+        for request, (chats, read) in zip(batch, asked, strict=True)
+    ]
 
 
 def _answer_one(engine: Engine, request: Request) -> dict[str, object]:
@@ -82,7 +90,8 @@ def _answer_one(engine: Engine, request: Request) -> dict[str, object]:
             return _probe(engine, request)
         if request.get("op") != "generate":
             raise BadInput(f"the voice knows no {request.get('op')!r}")
-        return _said(request, engine.generate(_chats(request), _sampling(request)))
+        chats, read = _asked(engine, request)
+        return _said(request, engine.generate(chats, _sampling(request)), read)
     except AdaError as error:
         return _failed(request, type(error).__name__, error.message, error.hint)
     except (ValueError, KeyError, TypeError) as error:
@@ -91,12 +100,12 @@ def _answer_one(engine: Engine, request: Request) -> dict[str, object]:
         return _failed(request, "Unavailable", f"the model failed: {error}", "ask for less, or try again")
 
 
-def _said(request: Request, completions: Sequence[Completion]) -> dict[str, object]:
+def _said(request: Request, completions: Sequence[Completion], read: Sequence[Read]) -> dict[str, object]:
     said = [
         {"text": c.text, "prompt_tokens": c.prompt_tokens, "tokens": c.tokens, "finished": c.finished}
         for c in completions
     ]
-    return {"id": request.get("id"), "ok": True, "completions": said}
+    return {"id": request.get("id"), "ok": True, "completions": said, "read": list(read)}
 
 
 def _failed(request: Request, kind: str, message: str, hint: str = "") -> dict[str, object]:
@@ -135,10 +144,20 @@ def _chats(request: Request) -> list[Chat]:
     return [tuple(Message(m["role"], m["content"]) for m in chat) for chat in request["chats"]]
 
 
+def _asked(engine: Engine, request: Request) -> tuple[list[Chat], list[Read]]:
+    """The chats of a request, reminded of as much as fits, and what of each memory that is."""
+    chats = _chats(request)
+    reminders = [Reminder(str(one["text"]), int(one["age"])) for one in request.get("reminders", ())]
+    if not reminders:
+        return chats, []
+    chat, read = fit(chats[0], reminders, engine.measure, engine.limit - int(request["max_tokens"]))
+    return [chat], read
+
+
 def _sampling(request: Request) -> Sampling:
     return Sampling(
         max_tokens=int(request["max_tokens"]), temperature=float(request.get("temperature", 0)),
-        seed=int(request.get("seed", 0)),
+        seed=int(request.get("seed", 0)), whole=True,
     )
 
 
@@ -165,13 +184,6 @@ def _pending(waiting: queue.SimpleQueue[Request | None]) -> list[Request]:
     return found
 
 
-def _own_stdout() -> TextIO:
-    """Keep the real stdout for replies; whatever a library prints goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return out
-
-
 def _write(out: TextIO, reply: Mapping[str, object]) -> None:
     out.write(json.dumps(reply) + "\n")
     out.flush()
@@ -185,6 +197,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; end when it ends")
     return parser.parse_args(argv)
 
 

@@ -1,6 +1,6 @@
 """The Unix socket: a path goes in, a listening socket with mode 0600 comes out. One daemon a path.
 
-Also who is at the other end: requests carry the peer's uid as their client.
+Also who is at the other end, whose uid requests carry as their client, and how long it may keep us waiting.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,8 @@ from ada_memory.errors import BadSetting, Conflict
 
 LONGEST_PATH = 104
 """Bytes that macOS leaves for a socket's path, closing zero included; Linux has 108."""
+
+BACKLOG = 512
 
 _DARWIN_SOL_LOCAL = 0
 _DARWIN_LOCAL_PEERCRED = 1
@@ -44,7 +47,7 @@ class Door:
         self.socket: socket.socket | None = None
 
     def __enter__(self) -> socket.socket:
-        """Take the path and bind it.
+        """Take the path and listen: who comes from here on waits until the daemon is awake.
 
         Raises:
             BadSetting: the path cannot be a socket's.
@@ -81,7 +84,8 @@ def check(path: Path) -> None:
     if size >= LONGEST_PATH:
         raise BadSetting(
             f"the socket path is {size} bytes long, and at most {LONGEST_PATH - 1} work everywhere: {path}",
-            hint="set socket.path to a shorter one, such as /tmp/ada.sock", field="socket.path",
+            hint="set socket.path to a shorter one, such as /tmp/ada.sock",
+            field="socket.path",
         )
 
 
@@ -98,7 +102,8 @@ def _own(path: Path) -> int:
 
 def _taken(path: Path) -> Conflict:
     return Conflict(
-        f"a daemon is running on {path} already", hint="stop it first, or give this one another --home",
+        f"a daemon is running on {path} already",
+        hint="stop it first, or give this one another --home",
         field="socket.path",
     )
 
@@ -112,7 +117,8 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise BadSetting(
             f"{path} is there already and is not a socket",
-            hint="move it away, or set socket.path to another path", field="socket.path",
+            hint="move it away, or set socket.path to another path",
+            field="socket.path",
         )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
@@ -131,6 +137,7 @@ def _bind(path: Path) -> socket.socket:
     before = os.umask(0o177)  # the file is 0600 from its first moment on
     try:
         sock.bind(str(path))
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise
@@ -156,7 +163,15 @@ def peer_uid(sock: socket.socket) -> int | None:
 
 
 class PeerProtocol(H11Protocol):
-    """HTTP/1.1 that notes the peer's uid as the request's client, and says what is wrong in our JSON."""
+    """HTTP/1.1 that notes the peer's uid as the request's client, and says what is wrong in our JSON.
+
+    Nobody holds a connection for ever: a request's head must come whole within `patience` seconds, and what
+    is written must be read within as many. Bodies have their own limit (`problems.Gate`).
+    """
+
+    patience = 30.0
+    _head: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Ask the system once for each connection."""
@@ -164,14 +179,70 @@ class PeerProtocol(H11Protocol):
         raw = transport.get_extra_info("socket")
         uid = peer_uid(raw) if raw is not None else None
         self.client = None if uid is None else ("uid", uid)
+        transport.set_write_buffer_limits(high=0)  # hear of every byte that the other end leaves unread
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop both clocks."""
+        for clock in (self._head, self._unread):
+            if clock is not None:
+                clock.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Start the clock with the first bytes of a head, and stop it once the head is whole."""
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()
+        elif self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def on_response_complete(self) -> None:
+        """Half of the next head may have come along with the last request."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            self._await_head()
+
+    def pause_writing(self) -> None:
+        """The other end does not read; it may think about it for a while."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The other end has read all there was."""
+        if self._unread is not None:
+            self._unread.cancel()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Bytes that are not HTTP."""
-        error = {"type": "BadInput", "message": msg, "field": "", "hint": "send HTTP/1.1"}
+        """Bytes that are not HTTP, or more of them than a head may have."""
+        error = sys.exception()
+        if getattr(error, "error_status_hint", 400) == 431:
+            self._refuse(431, "the request's head is too long", "send shorter headers")
+        else:
+            self._refuse(400, msg, "send HTTP/1.1")
+
+    def _await_head(self) -> None:
+        if self._head is None and not self.transport.is_closing():
+            self._head = self.loop.call_later(self.patience, self._late)
+
+    def _late(self) -> None:
+        late = f"the request's head did not come whole within {self.patience:g} seconds"
+        self._refuse(408, late, "send it in one go, or raise socket.patience_seconds")
+
+    def _refuse(self, status: int, message: str, hint: str) -> None:
+        """Answer a request that never came to be, and hang up."""
+        if self.transport.is_closing():
+            return
+        error = {"type": "BadInput", "message": message, "field": "", "hint": hint}
         body = json.dumps({"error": error}).encode("ascii")
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        events = (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage())
-        for event in events:
+        headers = [
+            (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]  # fmt: skip
+        reply = h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode())
+        for event in (reply, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
@@ -184,12 +255,26 @@ def uid_of(request: Request) -> int | None:
 class Server(uvicorn.Server):
     """uvicorn that leaves signals alone and says when it listens."""
 
-    def __init__(self, app: Any, ready: Callable[[], None], grace_seconds: int) -> None:
-        super().__init__(uvicorn.Config(
-            app, http=PeerProtocol, ws="none", lifespan="off", loop="none", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, backlog=512, timeout_keep_alive=75,
-            timeout_graceful_shutdown=grace_seconds,
-        ))
+    def __init__(
+        self, app: Any, ready: Callable[[], None], grace_seconds: int, patience: float = PeerProtocol.patience
+    ) -> None:
+        protocol = type("Protocol", (PeerProtocol,), {"patience": patience})
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=grace_seconds,
+            )
+        )
         self._ready = ready
 
     @contextlib.contextmanager

@@ -27,7 +27,7 @@ LINE_LIMIT = 256 * 1024 * 1024
 START_SECONDS = 300.0
 CALL_SECONDS = 900.0
 END_SECONDS = 5.0
-RETRY_AFTER = "the worker is started again on the next request; its log says why it ended"
+RETRY_AFTER = "it is started again on the next request; its log in var/log says why it ended"
 
 Reply = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Child:
                 start_new_session=True,  # Ctrl-C in the daemon's terminal must not reach it first
             )
         if process.stdin is None or process.stdout is None:
-            raise WorkerDied(f"the {name} worker has no pipes")
+            raise WorkerDied(f"the {name} worker has no pipes", hint=RETRY_AFTER)
         child = cls(name, process, process.stdin)
         try:
             child.ready = _parse(await asyncio.wait_for(process.stdout.readline(), START_SECONDS))
@@ -100,7 +100,7 @@ class Child:
             AdaError: what the worker itself raised, by its own type.
         """
         if not self.alive:
-            raise WorkerDied(f"the {self.name} worker has ended")
+            raise WorkerDied(f"the {self.name} worker has ended", hint=RETRY_AFTER)
         self._next += 1
         number = self._next
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -112,7 +112,7 @@ class Child:
             reply = await asyncio.wait_for(answer, CALL_SECONDS)
         except (ConnectionError, TimeoutError) as error:
             await self.end(0)
-            raise WorkerDied(f"the {self.name} worker did not answer {op}") from error
+            raise WorkerDied(f"the {self.name} worker did not answer {op}", hint=RETRY_AFTER) from error
         finally:
             self._waiting.pop(number, None)
         if not reply.get("ok"):
@@ -121,7 +121,7 @@ class Child:
 
     async def _read(self, stdout: asyncio.StreamReader) -> None:
         """Hand each reply to who waits for it; at the end of the pipe tell all who still wait."""
-        died = WorkerDied(f"the {self.name} worker ended in the middle of a request")
+        died = WorkerDied(f"the {self.name} worker ended in the middle of a request", hint=RETRY_AFTER)
         try:
             while line := await stdout.readline():
                 reply = _parse(line)
@@ -166,6 +166,10 @@ class Worker:
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
+        self.deaths = 0
+        """How many of its children have ended by themselves, those that never became ready included."""
+        self.fault = ""
+        """Why the last of them did."""
 
     @property
     def state(self) -> str:
@@ -199,6 +203,8 @@ class Worker:
                 if self._child is not None:
                     log.warning("the %s worker died; starting it again", self.name)
                     await self._child.end(0)
+                    self._child, self.deaths = None, self.deaths + 1
+                    self.fault = f"the {self.name} worker ended in the middle of its work"
                 self._child = await self._begin()
                 log.info("the %s worker is ready (pid %d)", self.name, self._child.pid)
             return self._child
@@ -214,6 +220,8 @@ class Worker:
             raise
         if start.cancelled():
             raise Unavailable(f"the {self.name} worker is closed", hint="the daemon is stopping")
+        if (failed := start.exception()) is not None:
+            self.deaths, self.fault = self.deaths + 1, str(failed)
         return start.result()
 
     async def call(self, op: str, **fields: object) -> Reply:
@@ -252,8 +260,8 @@ class Worker:
 
 
 def python(module: str, *args: str) -> list[str]:
-    """The command line of a child that runs `module` with this very Python."""
-    return [sys.executable, "-m", module, *args]
+    """The command line of a child that runs `module` with this very Python and ends when we do."""
+    return [sys.executable, "-m", module, *args, "--parent", str(os.getpid())]
 
 
 def _environment() -> dict[str, str]:
