@@ -212,7 +212,8 @@ class Client:
                 f"no daemon answers on {self.socket}", hint="start it with `ada run`, or name its --home"
             ) from error
         except httpx.TimeoutException as error:
-            raise Unavailable(f"no answer in time from {self.socket}", hint="`ada doctor` looks into it") from error
+            late = f"no answer in time from {self.socket}"
+            raise Unavailable(late, hint="`ada doctor` looks into it") from error
         except httpx.TransportError as error:
             self.close()
             raise Unavailable(

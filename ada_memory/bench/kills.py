@@ -67,7 +67,8 @@ class Plan:
 
     left: Counter[tuple[Target, str]]
     done: Counter[tuple[Target, str]] = field(default_factory=Counter)
-    spared: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Of the sleeper, by night and stage: a third in one stage would halt the night."""
 
     @classmethod
     def of(cls, kills: int) -> Plan:
@@ -79,17 +80,20 @@ class Plan:
         left[cells[0]] += kills - left.total()
         return cls(left)
 
-    def target(self, stage: str, rng: random.Random) -> Target | None:
-        """Whom to kill in this stage; None if its share is used up."""
+    def target(self, night: str, stage: str, rng: random.Random) -> Target | None:
+        """Whom to kill in this stage; None if its share is used up, or has to wait for another night."""
         targets: list[Target] = [
-            target for target, name in self.left if name == stage and self.left[target, name]
+            target
+            for (target, name), left in self.left.items()
+            if name == stage and left and not (target == "sleeper" and self.deaths[night, stage] >= 2)
         ]
         return rng.choice(targets) if targets else None
 
-    def count(self, target: Target, planned: str, happened: str) -> None:
+    def count(self, target: Target, planned: str, night: str, happened: str) -> None:
         """One kill less to come; where it happened is what is reported."""
         self.left[target, planned] -= 1
         self.done[target, happened] += 1
+        self.deaths[night, happened] += target == "sleeper"
 
 
 class Mortal:
@@ -198,21 +202,21 @@ def _kill(mortal: Mortal, plan: Plan, kills: int, rng: random.Random) -> None:
     strike_at = idle_since + rng.expovariate(1 / 6)
     while plan.done.total() < kills:
         time.sleep(0.002)
-        now, stage = time.monotonic(), running_stage(mortal.home)
-        target = plan.target(stage, rng) if stage else None
+        now, (night, stage) = time.monotonic(), running(mortal.home)
+        target = plan.target(night, stage, rng) if stage else None
         planned = stage
-        if target is not None and not _spare(plan, mortal.home, target, stage):
+        if target is not None:
             time.sleep(rng.uniform(0, TAKES_SECONDS.get(stage, 0.3)))
-        elif now >= strike_at and (target := plan.target("", rng)) is not None:
+        elif now >= strike_at and (target := plan.target("", "", rng)) is not None:
             planned, strike_at = "", now + rng.expovariate(1 / 6)
         elif now - idle_since > PATIENCE_SECONDS:
             target, planned = max(plan.left, key=lambda cell: plan.left[cell])
         else:
             continue
-        happened = running_stage(mortal.home)
+        night, happened = running(mortal.home)
         if not mortal.kill(target):
             continue
-        plan.count(target, planned, happened)
+        plan.count(target, planned, night, happened)
         say(f"kill {plan.done.total():4d}/{kills}: {_where(target, happened)}")
         if target == "daemon":
             _restart(mortal, plan, rng)
@@ -224,7 +228,7 @@ def _restart(mortal: Mortal, plan: Plan, rng: random.Random) -> None:
     if plan.left["daemon", ""] and rng.random() < 0.2:
         time.sleep(rng.uniform(0, 2))
         mortal.kill("daemon")
-        plan.count("daemon", "", "waking")
+        plan.count("daemon", "", "", "waking")
     mortal.wait_awake()
 
 
@@ -232,22 +236,13 @@ def _where(target: Target, stage: str) -> str:
     return f"{target} in {stage}" if stage else target
 
 
-def _spare(plan: Plan, home: Home, target: Target, stage: str) -> bool:
-    """The sleeper may die twice in a stage: a third death halts the night, which is tried but seldom."""
-    if target != "sleeper":
-        return False
-    key = f"{max((path.name for path in home.nights.iterdir()), default='')}/{stage}"
-    plan.spared[key] += 1
-    return plan.spared[key] > 2 and plan.spared[key] % 97 != 0
-
-
-def running_stage(home: Home) -> str:
-    """The stage that some night is in just now, by its unfinished folder; "" between stages and by day."""
+def running(home: Home) -> tuple[str, str]:
+    """The night that is in a stage just now, and the stage, by its unfinished folder; "" if there is none."""
     for folder in home.nights.glob("*/.tmp-*"):
         name = folder.name.removeprefix(".tmp-")
         if name in NAMES:
-            return name
-    return ""
+            return folder.parent.name, name
+    return "", ""
 
 
 def child_of(parent: int, mark: str) -> int | None:
