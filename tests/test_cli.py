@@ -233,6 +233,19 @@ def test_ask_prints_the_reply_as_it_is(daemon: FakeDaemon, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out) == CHAT
 
 
+def test_ask_shows_what_is_kept_word_for_word(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    link = "The form is at https://city.example/[b]?id=77"
+    near = {"id": "m000006-0", "similarity": 0.8, "text": link, "route": "verbatim", "read": "whole"}
+    daemon.replies["POST /v1/chat/completions"] = (200, CHAT | {"ada": {"recalled": [near]}})
+    assert ada(daemon, "ask", "Where is the form?") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("Bruno [/b].\n", f"kept word for word, m000006-0:\n{link}\n")
+    learned = {**near, "route": "weights"}
+    daemon.replies["POST /v1/chat/completions"] = (200, CHAT | {"ada": {"recalled": [learned, near]}})
+    assert ada(daemon, "ask", "Where is the form?") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_ask_without_a_question_on_a_terminal_is_a_chat(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

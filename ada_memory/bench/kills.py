@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from ada_memory.bench import audit, tiny
 from ada_memory.bench.crowd import App, Asker, Bedtime, Poster, unasked
 from ada_memory.bench.house import launch, stop, wait_awake
@@ -247,31 +249,23 @@ def running(home: Home) -> tuple[str, str]:
 
 def child_of(parent: int, mark: str) -> int | None:
     """A child of that process with `mark` in its command line."""
-    for pid, ppid, command in _processes():
-        if ppid == parent and mark in command:
-            return pid
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(parent).children():
+            if mark in " ".join(child.cmdline()):
+                return int(child.pid)
     return None
 
 
 def _orphans(mortal: Mortal) -> list[int]:
     """Children that outlived the daemon which started them."""
-    return [
-        pid
-        for pid, _, command in _processes()
-        if any(
-            mark in command and f"--parent {life}" in command
-            for mark in MARKS.values()
-            for life in mortal.lives
-        )
-    ]
-
-
-def _processes() -> Iterator[tuple[int, int, str]]:
-    command = ["ps", "-A", "-o", "pid=,ppid=,args="]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True)
-    for line in listed.stdout.splitlines():
-        pid, ppid, words = line.split(None, 2)
-        yield int(pid), int(ppid), words
+    lives = {str(pid) for pid in mortal.lives}
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = process.info["cmdline"] or []
+        child = any(mark in " ".join(words) for mark in MARKS.values())
+        if child and "--parent" in words and words[words.index("--parent") + 1] in lives:
+            found.append(int(process.info["pid"]))
+    return found
 
 
 def _rest(socket: Path, posters: list[Poster]) -> None:

@@ -233,7 +233,8 @@ def ask(
 ) -> None:
     """Ask the model that serves. Without a question on a terminal, chat until an empty line.
 
-    --no-recall asks the weights alone: what Ada answers then, it has learned.
+    --no-recall asks the weights alone: what Ada answers then, it has learned. If what lies nearest to
+    the question is kept word for word (a link, a command, code), it is shown below the reply.
 
     \b
     Examples:
@@ -251,6 +252,8 @@ def ask(
     with daemon(ctx) as client:
         reply = client.chat(text, **asked)
     answer(reply, as_json, lambda: _reply(reply))
+    if not as_json:
+        _quote(reply)
 
 
 def _chat(ctx: typer.Context, asked: dict[str, Any]) -> None:
@@ -271,6 +274,7 @@ def _chat(ctx: typer.Context, asked: dict[str, Any]) -> None:
             reply = client.chat(messages, **asked)
             out.print("ada ", style="bold green", end=" ")
             out.print(_reply(reply))
+            _quote(reply)
             messages.append({"role": "assistant", "content": _content(reply)})
 
 
@@ -292,6 +296,18 @@ def _reply(reply: dict[str, Any]) -> Any:
     from ada_memory.cli.text import clean
 
     return Text(clean(_content(reply), lines=True))
+
+
+def _quote(reply: dict[str, Any]) -> None:
+    """Show what lies nearest to the question letter by letter, if it is kept so and was not said."""
+    from rich.text import Text
+
+    from ada_memory.cli.text import clean
+
+    nearest = next(iter(reply["ada"]["recalled"]), None)
+    if nearest and nearest["route"] == "verbatim" and nearest["text"] not in _content(reply):
+        said = Text(f"kept word for word, {nearest['id']}:\n", style="dim")
+        console(err=True).print(said + Text(clean(nearest["text"], lines=True), style="default"))
 
 
 def status(ctx: typer.Context, as_json: JsonFlag = False) -> None:
