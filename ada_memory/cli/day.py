@@ -307,7 +307,8 @@ def _quote(reply: dict[str, Any]) -> None:
     nearest = next(iter(reply["ada"]["recalled"]), None)
     if nearest and nearest["route"] == "verbatim" and nearest["text"] not in _content(reply):
         said = Text(f"kept word for word, {nearest['id']}:\n", style="dim")
-        console(err=True).print(said + Text(clean(nearest["text"], lines=True), style="default"))
+        said += Text(clean(nearest["text"], lines=True), style="default")
+        console(err=True).print(said, soft_wrap=True)
 
 
 def status(ctx: typer.Context, as_json: JsonFlag = False) -> None:
