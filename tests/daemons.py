@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from ada_memory.client import Client
 from ada_memory.errors import Unavailable
@@ -33,6 +35,11 @@ class Running:
     def client(self) -> Client:
         """A new connection to it."""
         return Client(self.socket)
+
+    def http(self) -> httpx.Client:
+        """Plain HTTP to it, for what our own client would not send."""
+        transport = httpx.HTTPTransport(uds=str(self.socket))
+        return httpx.Client(transport=transport, base_url="http://ada", timeout=120)
 
     def said(self) -> str:
         """Its log so far."""
@@ -85,6 +92,14 @@ def running(home: Path, socket: Path, *sets: str) -> Iterator[Running]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def until(true: Callable[[], object]) -> None:
+    """Wait for something that comes by itself."""
+    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 def wait_until_awake(daemon: Running) -> None:

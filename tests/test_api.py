@@ -7,8 +7,7 @@ import os
 import signal
 import socket as sockets
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ada_memory.errors import BadInput, BadModel, Conflict, NotFound
 from ada_memory.records import Generation
 from ada_memory.settings import Home, ModelSettings
 from ada_memory.sovereign.generations import active, prepare_base, write
-from tests.daemons import Running, running, short_folder
+from tests.daemons import Running, running, short_folder, until
 from tests.models import tiny_model
 
 MOST_BYTES = 20_000
@@ -47,17 +46,8 @@ def ada(daemon: Running) -> Iterator[Client]:
 
 @pytest.fixture
 def http(daemon: Running) -> Iterator[httpx.Client]:
-    transport = httpx.HTTPTransport(uds=str(daemon.socket))
-    with httpx.Client(transport=transport, base_url="http://ada", timeout=120) as client:
+    with daemon.http() as client:
         yield client
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that comes by itself."""
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def interactions(ada: Client) -> int:

@@ -51,8 +51,7 @@ def ada(daemon: Running) -> Iterator[Client]:
 
 @pytest.fixture
 def http(daemon: Running) -> Iterator[httpx.Client]:
-    transport = httpx.HTTPTransport(uds=str(daemon.socket))
-    with httpx.Client(transport=transport, base_url="http://ada", timeout=120) as client:
+    with daemon.http() as client:
         yield client
 
 

@@ -23,7 +23,7 @@ from ada_memory.client import Client
 from ada_memory.errors import AdaError, BadInput, Conflict, Unavailable
 from ada_memory.service.rooms import MOST_CHATS
 from ada_memory.settings import Home
-from tests.daemons import PATIENCE_SECONDS, Running, command, environment, running, short_folder
+from tests.daemons import PATIENCE_SECONDS, Running, command, environment, running, short_folder, until
 from tests.models import tiny_model
 
 PATIENCE = 1.0
@@ -61,14 +61,6 @@ def daemon(model: str) -> Iterator[Running]:
 def ada(daemon: Running) -> Iterator[Client]:
     with daemon.client() as client:
         yield client
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for something that comes by itself."""
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 def connected(daemon: Running, stack: ExitStack | None = None) -> sockets.socket:
