@@ -123,4 +123,4 @@ def _recalled(console: Console, ada: House) -> None:
     found = ada.client.memories("how do I compute a rolling mean in python?", limit=1)
     if found:
         first = str(found[0]["text"]).splitlines()[0]
-        console.print(f"[bold]Kept verbatim for recall[/] ({found[0]['route']}): {escape(first)} …")
+        console.print(f"[bold]Kept word for word, for recall[/]: {escape(first)} …")
