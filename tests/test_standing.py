@@ -94,6 +94,13 @@ def test_a_night_under_way_says_how_long_it_takes(mind: Mind) -> None:
     assert said(rooms(mind), mind, first) == {"night": "night p1: training, 1 of 120"}
 
 
+def test_a_night_that_cannot_write_says_why(mind: Mind) -> None:
+    state = {"state": "asleep", "night": "p1", "stage": "merge", "trouble": "No space left on device"}
+    assert said(rooms(mind), mind, state)["stuck"] == (
+        "the night cannot go on, and tries again: No space left on device"
+    )
+
+
 def test_a_held_night_names_the_way_on(mind: Mind) -> None:
     held = {**AWAKE, "night": "p12", "held": "dream"}
     found = said(rooms(mind), mind, held)

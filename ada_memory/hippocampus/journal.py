@@ -204,12 +204,14 @@ class Journal(Lineage):
 
     def recallable(self, embedder: str) -> list[str]:
         """Ids of the memories with a vector of that embedder which may be recalled, in the order made."""
-        query = (
-            "SELECT memory FROM vectors JOIN memories ON memories.id = memory WHERE embedder = ? "
-            "AND route <> 'ignored' AND instr(tags, '\"no-recall\"') = 0 ORDER BY vectors.number"
-        )
+        query = f"SELECT memory FROM {_RECALLABLE} ORDER BY vectors.number"
         with self._read() as db:
             return [name for (name,) in db.execute(query, (embedder,))]
+
+    def recallable_count(self, embedder: str) -> int:
+        """How many memories with a vector of that embedder may be recalled."""
+        with self._read() as db:
+            return int(_value(db, f"SELECT count(*) FROM {_RECALLABLE}", embedder))
 
     def position(self) -> int:
         """Position of the last interaction, 0 if there is none."""
@@ -224,6 +226,10 @@ class Journal(Lineage):
         return counts | {"waiting": self.waiting_count()}
 
 
+_RECALLABLE = (
+    "vectors JOIN memories ON memories.id = memory WHERE embedder = ? "
+    "AND route <> 'ignored' AND instr(tags, '\"no-recall\"') = 0"
+)
 _VECTORS = (
     "SELECT vectors.number, memory, vector FROM vectors JOIN memories ON memories.id = memory "
     "WHERE embedder = ? AND vectors.number > ? AND instr(tags, '\"no-recall\"') = 0"

@@ -13,7 +13,7 @@ from ada_memory.hippocampus.vectors import BATCH, Vectors
 def differs(journal: Journal, vectors: Vectors) -> bool:
     """Whether the index lacks rows, has some too many, or cannot be read."""
     try:
-        return vectors.count() != len(journal.recallable(vectors.embedder))
+        return vectors.count() != journal.recallable_count(vectors.embedder)
     except BadIndex:
         return True
 

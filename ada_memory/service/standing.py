@@ -128,6 +128,8 @@ def _night(state: Mapping[str, object], left: float | None) -> Iterator[Reason]:
         if left is not None:
             doing += f", about {span(left)} left"
         yield Reason("night", f"night {state.get('night')}: {doing}")
+        if state.get("trouble"):
+            yield Reason("stuck", f"the night cannot go on, and tries again: {state['trouble']}")
     elif state.get("held"):
         held = f"night {state.get('night')} is held after {state['held']}: `ada sleep` finishes it"
         yield Reason("held", held)
