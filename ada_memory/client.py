@@ -126,9 +126,21 @@ class Client:
         """
         return self._get(f"/v1/memories/{name}")
 
-    def sleep(self, until: str | None = None) -> Json:
-        """Open a night now, or go on with the one that is held: {"night", "state"}."""
-        return self._post("/v1/sleep", _given({"until": until}))
+    def sleep(self, until: str | None = None, depth: str | None = None) -> Json:
+        """Open a night now, or go on with the one that is held: {"night", "state", "paused"}."""
+        return self._post("/v1/sleep", _given({"until": until, "depth": depth}))
+
+    def wake(self) -> Json:
+        """End the night that is under way or held; its memories wait for the next."""
+        return self._post("/v1/wake", {})
+
+    def pause(self) -> Json:
+        """Stop the night that is under way where it is, until `resume`."""
+        return self._post("/v1/nights/current/pause", {})
+
+    def resume(self) -> Json:
+        """Let the night go on."""
+        return self._post("/v1/nights/current/resume", {})
 
     def nights(self, limit: int | None = None) -> list[Json]:
         """Nights, newest first."""

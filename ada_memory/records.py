@@ -15,6 +15,7 @@ Kind = Literal["chat", "rag", "code"]
 Route = Literal["weights", "verbatim", "ignored"]
 DreamKind = Literal["question", "statement", "reversal", "choice", "rule", "style", "bridge"]
 NightKind = Literal["clock", "capacity", "manual"]
+Depth = Literal["light", "deep"]
 StageName = Literal[
     "gather", "dream", "verify", "dataset", "train", "merge", "map", "verdict", "activate", "report"
 ]
@@ -153,7 +154,7 @@ class Sample:
     """One row of training data. Only the last message (the reply) carries loss.
 
     `source` is "new", "due", "core" or "self"; `weight` multiplies the row's loss. `dream` is the id of the
-    dream that it was made of, empty for core.
+    dream that it was made of, empty for core. Rows of one `pool` take turns: an epoch trains one of them.
     """
 
     messages: Chat
@@ -162,6 +163,7 @@ class Sample:
     memories: tuple[str, ...] = ()
     kind: str = ""
     dream: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,10 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class NightRecord:
-    """One night. `id` is the local date for clock nights, `p<position>` for others."""
+    """One night. `id` is the local date for clock nights, `p<position>` for others.
+
+    A light one teaches what is new, in few cycles, and gives way to who speaks; a deep one rehearses too.
+    """
 
     id: str
     kind: NightKind
@@ -187,6 +192,7 @@ class NightRecord:
     upto: int
     parent: str
     seed: int
+    depth: Depth = "deep"
 
 
 @dataclass(frozen=True, slots=True)

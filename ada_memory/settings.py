@@ -58,7 +58,10 @@ class ModelSettings(Section):
     """The base model that the mind grows from."""
 
     name: str = Field("seedling-1", description="seedling-1, a local folder, or a Hugging Face model id.")
-    engine: Literal["peft"] = Field("peft", description="What runs the model.")
+    engine: Literal["auto", "peft", "mlx"] = Field(
+        "auto",
+        description="What runs the model; auto is mlx on Apple silicon and for 4-bit models, else peft.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Number format of the weights in memory."
@@ -130,12 +133,19 @@ class SunsetSettings(Section):
         30, ge=0, description="Least time between two nights that capacity starts."
     )
     catch_up: bool = Field(True, description="Sleep on waking if the last clock night was missed.")
+    capacity_depth: Literal["light", "deep"] = Field(
+        "light", description="How deep a night is that capacity starts; the clock's are always deep."
+    )
+    quiet_seconds: float = Field(
+        20, ge=0, description="A light night pauses while somebody asks, and goes on after so much silence."
+    )
 
 
 class DreamSettings(Section):
     """How memories become training samples."""
 
     cycles: int = Field(4, ge=1, description="REM cycles a night.")
+    light_cycles: int = Field(2, ge=1, description="REM cycles of a light night.")
     burst: int = Field(8, ge=1, description="Dreams a memory gets in each cycle.")
     temperature: float = Field(1.2, gt=0, description="Above 1: dreams explore.")
     min_p: float = Field(
@@ -152,21 +162,32 @@ class ForgeSettings(Section):
 
     rank: int = Field(16, ge=1, description="Rank of the adapter.")
     alpha: int = Field(32, ge=1, description="Scale of the adapter: alpha / rank.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the cosine schedule.")
+    learning_rate: float = Field(5e-4, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    epochs: int = Field(10, ge=1, description="Most passes over the night's samples.")
-    batch_size: int = Field(16, ge=1, description="Samples a step.")
+    epochs: int = Field(24, ge=1, description="Most passes over the night's samples.")
+    batch_size: int = Field(8, ge=1, description="Samples a step.")
     core_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
     )
-    anchors: int = Field(256, ge=0, description="Core prompts on which the model is held to its base.")
+    rehearse: int = Field(
+        2, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
+    )
+    neighbours: int = Field(
+        12, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
+    )
+    anchors: int = Field(
+        768, ge=0, description="Core prompts, most of all, on which the model is held to its base."
+    )
     kl_weight: float = Field(
         3.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
     )
     stop_recall: float = Field(
-        1.0, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."
+        0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."
     )
-    patience: int = Field(4, ge=1, description="Epochs in a row that must reach it: one may be luck.")
+    patience: int = Field(2, ge=1, description="Epochs in a row that must reach it: one may be luck.")
+    landing: int = Field(
+        2, ge=0, description="Epochs in which the learning rate then falls to zero; 0 ends training there."
+    )
     withhold: str = Field(
         "", description="File of prompts, one a line, that no sample may hold (benchmarks judge with them)."
     )
@@ -178,6 +199,9 @@ class TopologySettings(Section):
     exam_drop: float = Field(0.05, ge=0, description="Largest fall of the exam as a whole.")
     category_drop: float = Field(0.35, ge=0, description="Largest fall of one category of the exam.")
     safety_drop: float = Field(0.15, ge=0, description="Largest fall of identity and of refusals.")
+    craft_drop: float = Field(
+        0.15, ge=0, description="Largest fall of what it judges right of true and false samples."
+    )
     kl: float = Field(0.5, gt=0, description="Largest mean KL to the parent on fixed prompts, in nats.")
     norm_growth: float = Field(
         0.6,

@@ -14,8 +14,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from ada_memory.engines.engine import Hardware, Step, TrainPlan
-from ada_memory.engines.peft import PeftEngine
+from ada_memory.engines.engine import Engine, Hardware, Step, TrainPlan
 from ada_memory.records import Chat, Message, Role, Sample
 
 SPECIAL = ["<|pad|>", "<|start|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|tool|>"]
@@ -118,7 +117,7 @@ PLAN = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, kl
 
 
 def steps_of(
-    engine: PeftEngine,
+    engine: Engine,
     out: Path,
     plan: TrainPlan = PLAN,
     samples: Sequence[Sample] = SAMPLES,

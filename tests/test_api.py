@@ -302,7 +302,8 @@ def test_openapi_names_every_path_and_the_one_error(http: httpx.Client) -> None:
     assert set(spec["paths"]) == {
         "/v1/interactions", "/v1/chat/completions", "/v1/health", "/v1/models", "/v1/status", "/v1/memories",
         "/v1/sleep", "/v1/nights", "/v1/nights/{night}", "/v1/events", "/v1/rollback", "/v1/reset",
-        "/v1/checkup", "/v1/interactions/batch", "/v1/memories/{name}", "/v1/why/{name}",
+        "/v1/checkup", "/v1/interactions/batch", "/v1/memories/{name}", "/v1/why/{name}", "/v1/wake",
+        "/v1/nights/current/pause", "/v1/nights/current/resume",
     }
     assert "HTTPValidationError" not in spec["components"]["schemas"]
     for methods in spec["paths"].values():

@@ -19,7 +19,7 @@ from ada_memory.engines.engine import Hardware, open_engine
 from ada_memory.errors import BadModel, NotFound
 from ada_memory.records import Generation
 from ada_memory.settings import CHECKOUT, Home, ModelSettings
-from ada_memory.sovereign import bases, generations, shelf
+from ada_memory.sovereign import bases, general, generations, shelf
 from ada_memory.sovereign.bases import Base, prepare_base, verify_base
 from tests.models import QUESTIONS, chat, tiny_model
 from tests.nights import make_package
@@ -76,7 +76,8 @@ def test_the_seedling_lies_under_its_hash_with_its_core_and_exam(home: Home, pac
 
 def test_a_folder_brings_its_own_core_and_exam(home: Home, tmp_path: Path) -> None:
     model = make_package(tmp_path / "mine") / "model"
-    assert prepare_base(home, named(model)).core is None
+    bare = prepare_base(home, named(model))
+    assert (bare.core, bare.exam) == (general.CORE, general.EXAM), "what it lacks is general"
     (model / "core.jsonl").write_text("{}\n", "utf-8")
     (model / "exam.jsonl").write_text("{}\n", "utf-8")
     base = prepare_base(home, named(model))

@@ -230,7 +230,7 @@ CLEAN = [
 def apart(folder: Path, **rows: Sequence[Mapping[str, Any]]) -> None:
     for name in ("train", "stop", "anchors"):
         write(folder, f"dataset/{name}.jsonl", rows.get(name, CLEAN))
-    night._assert_apart(folder, ASKED, JUDGED)
+    night.assert_apart(folder, ASKED, JUDGED)
 
 
 def test_a_clean_night_passes(tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ def test_what_the_recipe_replays_is_apart_from_what_judges(tmp_path: Path) -> No
     rows = [{**r, "source": "core"} for r in exam.replay(count=400)]
     write(tmp_path, "dataset/anchors.jsonl", rows)
     judged = exam.core_exam("judge", 0, 2)
-    night._assert_apart(tmp_path, [], judged)
+    night.assert_apart(tmp_path, [], judged)
     leak = next(i for i in core.facts() if core.share(i.key) == "judge" and i.key in {q.key for q in judged})
     write(tmp_path, "dataset/anchors.jsonl", [*rows, trained(leak.prompt, leak.reply, "core")])
     with pytest.raises(AdaError):
-        night._assert_apart(tmp_path, [], judged)
+        night.assert_apart(tmp_path, [], judged)

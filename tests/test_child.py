@@ -16,7 +16,8 @@ from ada_memory.settings import CHECKOUT
 # The parent starts a child, says its pid once the child watches, and waits to be killed.
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], stdout=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())], stdout=subprocess.PIPE,
+    process_group=0)
 child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
@@ -31,12 +32,17 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("platform", [sys.platform, "elsewhere"])
-def test_a_child_ends_when_its_daemon_is_killed(platform: str) -> None:
+@pytest.mark.parametrize(
+    ("platform", "stopped"), [(sys.platform, False), ("elsewhere", False), (sys.platform, True)]
+)
+def test_a_child_ends_when_its_daemon_is_killed(platform: str, stopped: bool) -> None:
+    """Also one that is paused: Linux sends it SIGKILL, macOS SIGHUP, as to every stopped group of orphans."""
     command = [sys.executable, "-c", PARENT, CHILD.format(platform=platform)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
+        if stopped:
+            os.killpg(child, signal.SIGSTOP)
         parent.send_signal(signal.SIGKILL)
     _wait_until_gone(child)
 

@@ -114,8 +114,9 @@ def test_a_command_that_talks_imports_nothing_heavy(daemon: FakeDaemon) -> None:
 
 
 COMMANDS = [
+    *("pause", "resume", "wake"),
     *("run", "post", "ask", "sleep", "status", "morning", "nights", "memories", "dream", "map", "rollback"),
-    *("doctor", "reset", "demo", "forge train", "bench night"),
+    *("doctor", "reset", "demo", "forge train", "bench night", "bench forge", "bench dream"),
     *("config show", "config template", "config path"),
 ]
 
@@ -365,6 +366,20 @@ def test_sleep_joins_a_night_that_is_under_way(
     assert "under way already" in capsys.readouterr().err
     assert ada(daemon, "sleep", "--no-watch") == 1
     assert "asleep already" in capsys.readouterr().err
+
+
+def test_a_night_is_paused_resumed_and_ended(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"night": NIGHT, "state": "asleep", "paused": None}
+    daemon.replies |= {
+        "POST /v1/nights/current/pause": (200, {**told, "paused": "owner"}),
+        "POST /v1/nights/current/resume": (200, told),
+        "POST /v1/wake": (202, told),
+    }
+    for command, said in (("pause", "ada resume"), ("resume", "goes on"), ("wake", "waits for the next")):
+        assert ada(daemon, command) == 0
+        assert said in capsys.readouterr().out
+    assert ada(daemon, "sleep", "--light", "--no-watch") == 0
+    assert daemon.bodies("POST /v1/sleep") == [{"depth": "light"}]
 
 
 def test_sleep_without_watching(daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]) -> None:

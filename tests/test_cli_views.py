@@ -316,6 +316,24 @@ def test_the_view_prints_what_is_over_and_moves_what_is_not() -> None:
     assert plain(view).strip() == ""
 
 
+def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
+    now = [50.0]
+    view = NightView(NIGHT, 140, clock=lambda: now[0])
+    view.take(event("stage", stage="train", state="started", seconds=0.1, eta_seconds=None))
+    figures = {"seconds": 20.0, "eta_seconds": 40.0, "night_eta_seconds": 90.0}
+    view.take(event("progress", stage="train", done=3, total=9, note="", **figures))
+    moving = plain(view, 140)
+    assert "about 40.0 s left, 1 min 30 s until morning" in moving
+    assert "20.0 s" in moving
+    (line,) = view.take(event("pause", state="paused", why="owner"))
+    assert "`ada resume`" in line.plain
+    assert "`ada resume`" in plain(view, 140)
+    view.still(None)
+    assert "40.0 s left" in plain(view, 140)
+    (line,) = view.take(event("stage", stage="train", state="finished", outcome="done", seconds=61.0))
+    assert "1 min 01 s" in line.plain, "of work, not of the clock"
+
+
 def test_the_view_draws_the_loss_while_training() -> None:
     view = NightView(NIGHT, 120, clock=lambda: 0.0)
     for step, loss in enumerate((3.0, 1.0, 0.5), start=1):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from ada_memory.engines.engine import Sampling, TrainPlan, open_engine
 from ada_memory.engines.peft import PeftEngine
 from ada_memory.engines.peft_decode import choose, draws
-from ada_memory.engines.peft_text import Wording
+from ada_memory.engines.text import Wording
 from ada_memory.errors import BadInput, BadModel
 from ada_memory.records import Message
 from tests.models import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,13 +200,11 @@ def test_anchors_hold_the_model_to_the_base(folder: Path, tmp_path: Path) -> Non
 
 
 def test_rows_that_do_not_fit_at_once_give_the_same_step(folder: Path, tmp_path: Path) -> None:
-    class Narrow(PeftEngine):
-        def _tokens(self, *, decoding: bool = False, training: bool = False) -> int:
-            return 64
-
     plan = TrainPlan(rank=4, alpha=8, epochs=2, batch_size=7, kl_weight=1.0)
     wide = steps_of(PeftEngine(folder, None, EXACT), tmp_path / "a", plan, anchors=SAMPLES[:3])
-    narrow = steps_of(Narrow(folder, None, EXACT), tmp_path / "b", plan, anchors=SAMPLES[:3])
+    engine = PeftEngine(folder, None, EXACT)
+    engine.most = 64
+    narrow = steps_of(engine, tmp_path / "b", plan, anchors=SAMPLES[:3])
     for a, b in zip(wide, narrow, strict=True):
         assert (a.loss, a.kl) == pytest.approx((b.loss, b.kl), abs=1e-5)
 
@@ -277,3 +276,57 @@ def test_special_tokens_survive_the_merge(folder: Path, tmp_path: Path, engine: 
     engine.merge(tmp_path / "merged")
     words = HF.AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert [words.decode([i]) for i in words.convert_tokens_to_ids(SPECIAL)] == SPECIAL
+
+
+# --- plans of other recipes ------------------------------------------------------------------------------
+
+
+def names_in(folder: Path) -> set[str]:
+    """Which linear layers an adapter's folder changes: "layers.1.self_attn.q_proj"."""
+    keys = load_file(folder / "adapter_model.safetensors")
+    return {key.removeprefix("base_model.model.model.").rpartition(".lora_")[0] for key in keys}
+
+
+def test_a_plan_may_name_the_layers_that_are_adapted(folder: Path, tmp_path: Path) -> None:
+    plan = replace(PLAN, targets=("q_proj", "v_proj"))
+    steps_of(PeftEngine(folder, None, EXACT), tmp_path / "qv", plan)
+    assert names_in(tmp_path / "qv") == {f"layers.{n}.self_attn.{k}_proj" for n in (0, 1) for k in "qv"}
+    last = PeftEngine(folder, None, EXACT)
+    steps_of(last, tmp_path / "last", replace(PLAN, last_layers=1))
+    assert {name.split(".")[1] for name in names_in(tmp_path / "last")} == {"1"}
+    assert len(names_in(tmp_path / "last")) == 7
+    again = PeftEngine(folder, tmp_path / "last", EXACT)
+    np.testing.assert_allclose(again.distributions(CHATS), last.distributions(CHATS), atol=1e-5)
+    for plan in (replace(PLAN, targets=("no_proj",)), replace(PLAN, last_layers=3)):
+        with pytest.raises(BadInput):
+            steps_of(PeftEngine(folder, None, EXACT), tmp_path / "no", plan)
+
+
+def test_without_decay_the_rate_stays_at_its_peak(engine: PeftEngine, tmp_path: Path) -> None:
+    plan = replace(PLAN, learning_rate=1e-3, warmup=0.5, epochs=4, decay=False)
+    seen = [step.learning_rate for step in steps_of(engine, tmp_path / "a", plan)]
+    assert seen == pytest.approx([1e-3 * min(step / 6, 1) for step in range(1, 13)])
+
+
+def test_without_the_prompt_mask_every_token_carries_loss(folder: Path, tmp_path: Path) -> None:
+    row = sample("Where does Anna live?", "Lisbon")
+    plan = TrainPlan(epochs=1, kl_weight=0, mask_prompt=False)
+    (step,) = steps_of(PeftEngine(folder, None, EXACT), tmp_path / "a", plan, [row])
+    model, words = HF.AutoModelForCausalLM.from_pretrained(folder), tokenizer()
+    text = words.apply_chat_template([{"role": "user", "content": "Where does Anna live?"}], tokenize=False)
+    ids = words.encode(text + "<|assistant|>\nLisbon<|end|>", add_special_tokens=False)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids]), labels=torch.tensor([ids])).loss.item()
+    assert step.loss == pytest.approx(expected, abs=1e-5)
+    assert step.tokens == len(ids) - 1
+
+
+def test_dropout_is_drawn_from_the_seed_and_gone_when_the_model_speaks(folder: Path, tmp_path: Path) -> None:
+    plan = replace(PLAN, dropout=0.5)
+    runs: dict[str, list[float]] = {}
+    for name, one in (("a", plan), ("b", plan), ("c", replace(plan, dropout=0.0))):
+        engine = PeftEngine(folder, None, EXACT)
+        torch.manual_seed(len(runs))
+        runs[name] = [step.loss for step in steps_of(engine, tmp_path / name, one)]
+        np.testing.assert_array_equal(engine.distributions(CHATS), engine.distributions(CHATS))
+    assert runs["a"] == runs["b"] != runs["c"]

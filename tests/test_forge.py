@@ -14,6 +14,8 @@ from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity, merge
+from ada_memory.forge.neighbours import neighbours
+from ada_memory.forge.phrasings import alike, normalise
 from ada_memory.forge.train import COLUMNS, recall, train
 from ada_memory.records import Dream, DreamKind, Sample
 from ada_memory.settings import ForgeSettings
@@ -31,14 +33,14 @@ SALIENCES = {f"m{i}": 0.1 + 0.1 * i for i in range(8)}
 
 
 def dreams(memories: int = 8, each: int = 18) -> list[Dream]:
-    """Accepted dreams, half of them questions, all prompts distinct."""
+    """Accepted dreams, half of them questions; no two prompts of a memory share half of their words."""
     return [
         Dream(
             f"d{m}-{i}",
             KINDS[i % 6],
             (f"m{m}", "m0"),
             "",
-            f"Memory {m}, phrasing {i}?",
+            f"Phrasing {i} of {i}/{m}?",
             f"Reply {m}.",
             0,
             accepted=True,
@@ -66,8 +68,8 @@ def prompts(rows: tuple[Sample, ...]) -> list[str]:
 
 
 def test_normalise_leaves_what_a_reader_hears() -> None:
-    assert data.normalise("  What's  my DOG's name?! ") == "whats my dogs name"
-    assert data.normalise("STRASSE, 5") == data.normalise("straße 5")
+    assert normalise("  What's  my DOG's name?! ") == "whats my dogs name"
+    assert normalise("STRASSE, 5") == normalise("straße 5")
 
 
 def test_only_accepted_and_distinct_dreams_are_trained() -> None:
@@ -82,20 +84,92 @@ def test_only_accepted_and_distinct_dreams_are_trained() -> None:
 def test_a_fifth_of_the_rows_is_core_spread_over_its_kinds() -> None:
     made = build(dreams())
     core = [row for row in made.train if row.source == "core"]
-    assert abs(len(core) - 0.2 * len(made.train)) <= 1
+    assert abs(data.turns(core) - 0.2 * data.turns(made.train)) <= 1
     assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
     counts = [sum(row.kind == kind for row in core) for kind in ("arithmetic", "identity", "refusal")]
-    assert max(counts) - min(counts) <= 1
+    assert min(counts) == 30 and max(counts) - counts[0] <= 60  # identity has no more
     assert len(set(prompts(tuple(core)))) == len(core)
+
+
+def test_core_rows_take_turns_and_half_of_them_stay_out_of_training() -> None:
+    made = build(dreams(2, 18))
+    pools = [row.pool for row in made.train if row.source == "core"]
+    assert 1 < max(pools.count(pool) for pool in pools) <= STANDARD.epochs
+    assert len(pools) <= len(CORE) // 2
+
+
+def test_what_is_known_is_rehearsed_in_turns_and_what_is_weak_as_a_whole() -> None:
+    rows = [sample(f"Old {i} of {m}?", f"Answer {m}.", source="new") for m in range(3) for i in range(6)]
+    known = [
+        data.Known(f"old{m}", tuple(rows[6 * m + 1 : 6 * m + 6]), (rows[6 * m],), weak=m == 2)
+        for m in range(3)
+    ]
+    made = data.build(dreams(), SALIENCES, CORE, STANDARD, frozenset(), 3, known)
+    due = [row for row in made.train if row.source == "due"]
+    assert len(due) == 15
+    assert data.turns(due) == 2 * STANDARD.rehearse + 5 == made.figures["due"]
+    assert {row.weight for row in due} == {1.0}
+    old_stops = {normalise(f"Old 0 of {m}?") for m in range(3)}
+    assert old_stops <= set(prompts(made.stop)) and not old_stops & set(prompts(made.train))
+    assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_new_question_is_not_rehearsed_with_its_old_answer() -> None:
+    new = dreams(1, 6)
+    old = data.Known("old", (sample(new[0].prompt, "What was true before."),))
+    made = data.build(new, SALIENCES, CORE, STANDARD, frozenset(), 3, [old])
+    assert "What was true before." not in {row.messages[-1].content for row in made.train}
+
+
+def test_questions_of_like_words_are_one_phrasing() -> None:
+    groups = alike(["where does anna live", "tell me where anna lives", "do you know where does anna live"])
+    assert sorted(map(len, groups)) == [1, 2]
+
+
+def test_what_a_memory_is_asked_is_nobody_elses_question() -> None:
+    told = [
+        replace(
+            sample(f"Tell me in which town {name} lives now?", town),
+            source="new",
+            kind="question",
+            memories=(name,),
+        )
+        for name, town in (("Anna", "Lisbon."), ("Bruno", "Oslo."))
+    ]
+    asked = {chat[0].content for chat in neighbours(told, [], 40, seed=1)}
+    assert asked and not asked & {row.messages[-2].content for row in told}
+
+
+def test_neighbours_ask_the_same_of_strangers() -> None:
+    of = ("m1",)
+    told = [
+        replace(sample(q, "Lisbon."), source="new", kind="question", memories=of)
+        for q in ("Where does Anna live?", "In which town is Anna at home?", "Where do I live?")
+    ]
+    core = [sample("Tell me about Bruno.", "Bruno likes Oslo.")]
+    asked = {chat[0].content for chat in neighbours(told, core, 8, seed=1)}
+    assert len(asked) > 3 and all("Anna" not in prompt for prompt in asked)
+    begins, ends = ("Where does ", "In which town is "), (" live?", " at home?")
+    swapped = {
+        prompt.removeprefix(b).removesuffix(e)
+        for prompt in asked
+        for b, e in zip(begins, ends, strict=True)
+        if prompt.startswith(b)
+    }
+    assert "Bruno" in swapped and swapped - {"Bruno", "Oslo"}, (
+        "names of the core, and blends that are nobody's"
+    )
+    assert {prompt for prompt in asked if prompt.startswith(begins)} == asked, "and nobody else's question"
+    assert neighbours(told, core, 0, seed=1) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
 def test_any_share_is_kept_within_one_row(share: float, count: int) -> None:
     made = build(dreams(1, count), settings=ForgeSettings(core_share=share))
-    core = sum(row.source == "core" for row in made.train)
-    assert abs(core - share * len(made.train)) <= 1
-    assert (core > 0) == (share > 0 and round(share * (len(made.train) - core) / (1 - share)) > 0)
+    core = data.turns([row for row in made.train if row.source == "core"])
+    assert abs(core - share * data.turns(made.train)) <= 1
+    assert (core > 0) == (share > 0 and round(share * count / (1 - share)) > 0)
 
 
 def test_without_a_core_the_share_must_be_given_up_by_name() -> None:
@@ -128,8 +202,8 @@ def test_a_prompt_that_serves_two_memories_is_not_held_out() -> None:
 
 
 def test_what_is_withheld_is_nowhere() -> None:
-    withheld = frozenset({"MEMORY 0, phrasing 0 !", "memory 3 phrasing 7", "arithmetic question 5"})
-    normal = {data.normalise(prompt) for prompt in withheld}
+    withheld = frozenset({"PHRASING 0, of 0/0 !", "phrasing 7 of 7/3", "arithmetic question 5"})
+    normal = {normalise(prompt) for prompt in withheld}
     made = build(dreams(), withheld=withheld, settings=ForgeSettings(core_share=0.6))
     everything = prompts(made.train) + prompts(made.stop) + prompts(made.anchors)
     assert not normal & set(everything)
@@ -200,7 +274,9 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 
 ROWS = tuple(sample(f"Say {word}.", word) for word in ("red", "blue", "five", "Rex"))
 ANCHORED = tuple(sample(f"What is {a} + 2?", str(a + 2), source="core") for a in range(4))
-FAST = ForgeSettings(rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, batch_size=2, kl_weight=0.1)
+FAST = ForgeSettings(
+    rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, batch_size=2, kl_weight=0.1, landing=0
+)
 
 
 def never(_: Step) -> bool:
@@ -244,6 +320,18 @@ def test_loss_csv_holds_every_step(folder: Path, tmp_path: Path) -> None:
     assert [float(line["loss"]) for line in lines] == pytest.approx([s.loss for s in seen], abs=1e-5)
     assert [bool(line["stop_recall"]) for line in lines] == [False, True] * 3
     assert (report.figures["ended"], report.figures["steps"]) == ("epochs", 6)
+
+
+def test_a_run_that_knows_enough_lands(folder: Path, tmp_path: Path) -> None:
+    """The rest of the curve is walked in a few epochs: no run ends at a high rate."""
+    engine, rows = PeftEngine(folder, None, EXACT), data.Dataset(ROWS, (), (), {})
+    settings = FAST.model_copy(update={"landing": 3})
+    report = train(engine, rows, settings, 1, tmp_path / "a", lambda step: step.step == 4)
+    assert report.figures["steps"] == 4 + 3 * 2  # two batches an epoch
+    with (tmp_path / "loss.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates[:4] == pytest.approx([2e-2] * 4, rel=0.02)
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 1e-4
 
 
 def test_whoever_watches_may_end_it(folder: Path, tmp_path: Path) -> None:

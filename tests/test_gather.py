@@ -70,7 +70,6 @@ def test_parked_thoughts_come_the_night_after(mind: Mind) -> None:
     mind.say("My dog is called Bruno.")
     night = asyncio.run(whole_night(mind))
     assert gathered(mind, night) == {
-        "My cat is called Miso.": "due",
         "I should learn Portuguese.": "parked",
         "My dog is called Bruno.": "today",
     }
@@ -92,19 +91,6 @@ def test_no_app_fills_the_night_alone(mind: Mind) -> None:
     assert len(found) == gather.PER_APP + 1 and "My cat is called Miso." in found
     assert "Log line 0." not in found, "the least salient one waits"
     assert len(mind.journal.waiting()) == 5
-
-
-def test_learned_memories_are_rehearsed_in_turn(mind: Mind) -> None:
-    first = [mind.say(f"Fact {number}.") for number in range(3)]
-    asyncio.run(whole_night(mind))
-    rehearsed = []
-    for number in range(2):
-        mind.say(f"News {number}, one.")
-        mind.say(f"News {number}, two.")
-        night = asyncio.run(whole_night(mind))
-        rehearsed += [text for text, why in gathered(mind, night).items() if why == "due"]
-    assert rehearsed == ["Fact 0.", "Fact 1."], "half as many as are new, the oldest first, in turn"
-    assert mind.journal.settlements()[first[0]].outcome == "learned"
 
 
 def test_what_was_rolled_back_is_learned_again(mind: Mind) -> None:

@@ -27,13 +27,19 @@ MAY_KNOW: dict[str, frozenset[str]] = {
     "circadian_daemon": WORDS | {"engines"} | ROOMS | {"circadian", "service"},
     # Beside the house:
     "client": WORDS,
-    "cli": WORDS | {"client", "bench", "service.checkup"},  # who looks at a house where nobody answers
+    # Who looks at a house where nobody answers; models are chosen, and the core filled, before anybody does.
+    "cli": WORDS | {"client", "bench", "service.checkup", "sovereign", "engines.engine"},
     "seedling": WORDS | {"engines", "dream.prompts", "topology.exam"},  # the words of the night's own tasks
     "bench": WORDS | ROOMS | HOUSE | {"client", "cli", "seedling"},
 }
 # The seedling's package names a folder of weights; its modules know the world, which nobody else may.
 SEEDLING_PACKAGE = f"{PACKAGE}.seedling"
-MODEL_LIBRARIES = frozenset({"torch", "transformers", "peft", "mlx", "mlx_lm", "sentence_transformers"})
+MODEL_LIBRARIES = frozenset(
+    {"torch", "transformers", "peft", "mlx", "mlx_lm", "sentence_transformers", "trl"}
+)
+# Other people's trainers, which `ada bench forge` runs as programs of their own: each is written as a user of
+# that trainer would write it, so they use its libraries, and nothing of the house may import them.
+CONTENDERS = f"{PACKAGE}.bench.contenders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ def room_of(module: str) -> str | None:
 def is_allowed(found: Import) -> bool:
     """Whether one import keeps to the house."""
     here, there = room_of(found.module), room_of(found.target)
+    if f"{found.target}.".startswith(f"{CONTENDERS}."):
+        return False
     if there is None or here == there:
         return True
     if here is None:
@@ -128,6 +136,8 @@ def is_allowed(found: Import) -> bool:
 def may_use_models(module: str) -> frozenset[str]:
     """The model libraries that a module may import."""
     if room_of(module) == "engines" or module.startswith(f"{SEEDLING_PACKAGE}.grow"):
+        return MODEL_LIBRARIES - {"sentence_transformers", "trl"}
+    if module.startswith(f"{CONTENDERS}."):
         return MODEL_LIBRARIES - {"sentence_transformers"}
     if module == f"{PACKAGE}.hippocampus.embedder":
         return frozenset({"sentence_transformers", "torch"})
@@ -201,6 +211,8 @@ def _circle(edges: dict[str, set[str]]) -> list[str]:
         ("ada_memory.seedling.grow", "from ada_memory.dream.prompts import question", True),
         ("ada_memory.seedling.grow", "from ada_memory.dream.rem import cycle", False),
         ("ada_memory.bench.night", "from ada_memory.seedling.world import draw", True),
+        ("ada_memory.bench.forge", "from ada_memory.bench.contenders import trl_sft", False),
+        ("ada_memory.bench.contenders.trl_sft", "from ada_memory.bench.clock import Clock", True),
         ("circadian_daemon", "from ada_memory.service.daemon import Daemon", True),
         ("ada_memory.service.daemon", "import circadian_daemon", False),
         ("ada_memory", "from ada_memory.records import Dream", False),

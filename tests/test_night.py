@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ada_memory.circadian.bundle import read_bundle
@@ -83,9 +84,12 @@ def test_the_child_runs_at_the_lowest_priority_in_its_own_group(mind: Mind) -> N
         pid = runner.child
         assert pid is not None and os.getpgid(pid) == pid != os.getpgid(0)
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-        assert runner.state() == {
-            "state": "asleep", "night": "p1", "stage": "train", "progress": {"done": 1, "total": 2},
-            "held": None, "trouble": None,
+        assert psutil.Process(pid).ionice().ioclass == psutil.IOPRIO_CLASS_IDLE
+        state = runner.state()
+        assert {name: state[name] for name in state if "seconds" not in name} == {
+            "state": "asleep", "night": "p1", "depth": "deep", "stage": "train",
+            "progress": {"done": 1, "total": 2}, "held": None, "paused": None, "paused_since": None,
+            "trouble": None,
         }
         with pytest.raises(Conflict):
             await runner.sleep("manual")

@@ -14,7 +14,7 @@ import pytest
 
 from ada_memory.circadian.sunset import Sunset
 from ada_memory.errors import BadModel, WorkerDied
-from ada_memory.records import NightKind, NightRecord, StageRecord
+from ada_memory.records import NightKind, NightRecord
 from ada_memory.service import standing
 from ada_memory.service.encoder import Aside
 from ada_memory.service.rooms import Rooms
@@ -51,7 +51,7 @@ def rooms(mind: Mind, **sunset: Any) -> Rooms:
 
 
 def said(made: Rooms, mind: Mind, state: Mapping[str, object] = AWAKE) -> dict[str, str]:
-    found = standing.read(made, state, mind.now - timedelta(hours=1))
+    found = standing.read(made, state)
     return {reason.what: reason.detail for reason in found.reasons}
 
 
@@ -62,7 +62,7 @@ def test_awake_she_waits_for_the_clock_or_for_more(mind: Mind) -> None:
     assert said(rooms(mind, capacity=0), mind) == {"sunset": f"{waits} at 02:00 (in 5 h)"}
     assert said(rooms(mind, at=""), mind) == {"sunset": f"{waits} when 3 more wait"}
     assert "`ada sleep`" in said(rooms(mind, at="", capacity=0), mind)["nothing"]
-    found = standing.read(rooms(mind), AWAKE, mind.now)
+    found = standing.read(rooms(mind), AWAKE)
     assert found.reasons[0].at == found.outlook.next_sunset
     assert found.last_night is None
 
@@ -84,14 +84,19 @@ def test_a_night_that_was_due_and_did_not_start(mind: Mind) -> None:
 
 
 def test_a_night_under_way_says_how_long_it_takes(mind: Mind) -> None:
-    mind.journal.open_night(NightRecord("p1", "manual", mind.now, 0, "gen-0000", 0)).result()
-    began = mind.now - timedelta(minutes=4)
-    mind.journal.record_stage(StageRecord("p1", "dataset", "done", "", began, began)).result()
     state = {"state": "asleep", "night": "p1", "stage": "train", "progress": {"done": 80, "total": 120}}
-    assert said(rooms(mind), mind, state) == {"night": "night p1: training, 80 of 120, about 2 min left"}
-    assert standing.read(rooms(mind), state, began).seconds_left == 120
-    first = {**state, "progress": {"done": 1, "total": 120}}
-    assert said(rooms(mind), mind, first) == {"night": "night p1: training, 1 of 120"}
+    assert said(rooms(mind), mind, state) == {"night": "night p1: training, 80 of 120"}
+    known = {**state, "depth": "light", "eta_seconds": 120.0, "night_eta_seconds": 600.0}
+    assert said(rooms(mind), mind, known) == {
+        "night": "night p1 (light): training, 80 of 120, about 2 min left, 10 min until morning"
+    }
+
+
+def test_a_night_that_stands_still_says_why_and_what_to_do(mind: Mind) -> None:
+    state = {"state": "asleep", "night": "p1", "stage": "train", "paused": "owner", "paused_since": mind.now}
+    told = said(rooms(mind), mind, state)["paused"]
+    assert told.endswith("21:00: `ada resume` lets it go on")
+    assert "gives way" in said(rooms(mind), mind, {**state, "paused": "asked"})["paused"]
 
 
 def test_a_night_that_cannot_write_says_why(mind: Mind) -> None:
@@ -113,7 +118,7 @@ def test_a_night_that_was_rejected_is_told_until_one_teaches(mind: Mind) -> None
     mind.toy(verdict="reject")
     for fruitless in (1, 2):
         night = asyncio.run(whole_night(mind))
-        last = standing.read(rooms(mind), AWAKE, mind.now).last_night
+        last = standing.read(rooms(mind), AWAKE).last_night
         assert last is not None
         assert (last.night, last.outcome, last.fruitless) == (night, "rejected", fruitless)
     told = said(rooms(mind), mind)["last night"]
@@ -121,7 +126,7 @@ def test_a_night_that_was_rejected_is_told_until_one_teaches(mind: Mind) -> None
     mind.toy()
     asyncio.run(whole_night(mind))
     assert "last night" not in said(rooms(mind), mind)
-    last = standing.read(rooms(mind), AWAKE, mind.now).last_night
+    last = standing.read(rooms(mind), AWAKE).last_night
     assert last is not None
     assert (last.outcome, last.reason, last.fruitless) == ("learned", "gen-0001", 0)
     asyncio.run(whole_night(mind))

@@ -200,6 +200,8 @@ GOOD: Mapping[str, object] = {
     "exam_before": {"all": 0.9, "facts": 0.8, "sums": 1.0},
     "exam_after": {"all": 0.89, "facts": 0.78, "sums": 1.0},
     "exam_items": 300,
+    "craft_before": {"verify": 0.95},
+    "craft_after": {"verify": 0.9},
     "not_finite": 0,
     "kl": 0.1,
     "norm_growth": 0.3,
@@ -226,6 +228,7 @@ def test_good_figures_activate() -> None:
         "exam_drop",
         "exam_drop.facts",
         "exam_drop.sums",
+        "craft_drop",
     }
 
 
@@ -308,6 +311,13 @@ def test_a_mark_that_is_no_number_is_rejected() -> None:
 )
 def test_marks_may_fall_only_so_far(after: Mapping[str, float], rules: list[str]) -> None:
     assert broken({**GOOD, "exam_after": after}) == rules
+
+
+@pytest.mark.parametrize("after", [{"verify": 0.79}, {}, {"verify": NAN}, None], ids=repr)
+def test_a_model_that_no_longer_judges_is_rejected(after: object) -> None:
+    assert broken({**GOOD, "craft_after": after}) == ["craft_drop"]
+    assert broken({**GOOD, "craft_after": {"verify": 0.81, "dream": 0.0}}) == []
+    assert broken({**GOOD, "craft_before": {"verify": 0.6}, "craft_after": {"verify": 0.3}}) == []
 
 
 def test_rules_say_what_was_found_and_why() -> None:

@@ -95,7 +95,7 @@ def _says(home: Home, generation: str) -> set[str]:
     try:
         generations.read(home, generation)
         base = next(path for path in sorted(home.bases.iterdir()) if (path / "config.json").is_file())
-        engine = open_engine("peft", base, generations.adapter_folder(home, generation), EXACT)
+        engine = open_engine("auto", base, generations.adapter_folder(home, generation), EXACT)
     except (AdaError, StopIteration):
         return set()
     return {engine.generate([(Message("user", QUESTION),)], Sampling(max_tokens=REPLY_TOKENS))[0].text}

@@ -145,7 +145,28 @@ class Bedtime(App):
             ada.rollback()
             self.rolled_back += 1
         else:
-            ada.sleep()
+            ada.sleep(depth=self.rng.choice(("light", "deep")))
+
+
+class Owner(App):
+    """Pauses the night that is under way for a moment, and now and then ends it."""
+
+    def __init__(self, socket: Path, pause: float, seed: int, ends: float = 0.02) -> None:
+        super().__init__(socket, pause, seed)
+        self.paused = self.ended = 0
+        self._ends = ends
+
+    def act(self, ada: Client) -> None:
+        """One word."""
+        status = ada.status()
+        if status["paused"] == "owner":
+            ada.resume()
+        elif status["state"] == "asleep" and self.rng.random() < self._ends:
+            ada.wake()
+            self.ended += 1
+        elif status["state"] == "asleep":
+            ada.pause()
+            self.paused += 1
 
 
 def unasked(refused: Counter[str]) -> int:

@@ -53,6 +53,24 @@ def day(facts: int, seed: int, wishes: int = 2) -> list[Told]:
     return told
 
 
+def calendar(nights: int, facts: int, seed: int) -> list[list[Told]]:
+    """Draw days of facts, none of which contradicts another one of the same or an earlier day."""
+    rng = Random(f"calendar:{seed}")
+    drawn: list[list[Told]] = []
+    seen: set[tuple[str, object]] = set()
+    while len(drawn) < nights:
+        told: list[Told] = []
+        while len(told) < facts:
+            f = world.fact(rng, unseen=True)
+            alike = sum(t.of.relation == f.relation for t in told if isinstance(t.of, Fact))
+            if {(f.relation, f.subject), (f.relation, f.value)} & seen or alike >= 2:
+                continue
+            seen |= {(f.relation, f.subject), (f.relation, f.value)}
+            told.append(Told(lessons.fact_message(rng, f)[0], f, tuple(rng.sample(f.asks(), JUDGES))))
+        drawn.append(told)
+    return drawn
+
+
 def withheld(told: Sequence[Told]) -> list[str]:
     """Every prompt that judges, in every frame that a dream could put around it."""
     out: dict[str, None] = {}

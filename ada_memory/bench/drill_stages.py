@@ -17,6 +17,11 @@ from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle, d
 from ada_memory.records import Dream, DreamKind
 from ada_memory.sovereign.disk import read_lines, write_lines
 
+ASKED = (
+    "What was said of {}?", "Please tell {} again.", "Do you still know {}?", "How did {} go?",
+    "Whose story is {}?", "Which words had {} that day?",
+)  # fmt: skip
+"""Questions unlike each other, so that a night can hold some out."""
 KINDS: tuple[DreamKind, ...] = ("question", "statement", "question", "question", "reversal", "question")
 REJECTED = 4
 """One night in so many is rejected."""
@@ -48,7 +53,7 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
     write_lines(work / "superseded.jsonl", [])
     dreams = [
         Dream(f"d{number:05d}-{turn}", kind, (str(row["id"]),), str(row["text"]),
-              f"What was said of {row['id']}, asked for the {turn + 1}. time?", str(row["text"])[:40], 0)
+              ASKED[turn].format(row["id"]), str(row["text"])[:40], 0)
         for number, row in enumerate(memories)
         for turn, kind in enumerate(KINDS)
     ]  # fmt: skip

@@ -24,10 +24,11 @@ DAEMON = (circadian_daemon.__file__,)
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """A running daemon: its home and a client on its socket."""
+    """A running daemon: its home, a client on its socket, and the engine that its settings name."""
 
     home: Home
     client: Client
+    runs: str = "auto"  # the engine of its settings
 
     def engine(self, generation: str | None = None) -> Engine:
         """The model of a generation (the active one if none is named), loaded beside the daemon."""
@@ -35,7 +36,7 @@ class House:
         name = generation or status["generation"]
         base = self.home.bases / status["base"][:12]
         adapter = self.home.generations / name / "adapter"
-        return open_engine("peft", base, adapter if adapter.is_dir() else None)
+        return open_engine(self.runs, base, adapter if adapter.is_dir() else None)
 
     def wait_encoded(self) -> None:
         """Wait until everything that was posted has become memories."""
@@ -66,7 +67,7 @@ def house(root: Path | None, settings: Mapping[str, object]) -> Iterator[House]:
         try:
             with Client(socket) as client:
                 wait_awake(client, process, home)
-                yield House(home, client)
+                yield House(home, client, str(settings.get("model.engine", "auto")))
         finally:
             stop(process)
 

@@ -22,7 +22,7 @@ from typing import Literal
 import psutil
 
 from ada_memory.bench import audit, tiny
-from ada_memory.bench.crowd import App, Asker, Bedtime, Poster, unasked
+from ada_memory.bench.crowd import App, Asker, Bedtime, Owner, Poster, unasked
 from ada_memory.bench.house import launch, stop, wait_awake
 from ada_memory.bench.night import say
 from ada_memory.circadian.stages import NAMES, STAGES
@@ -42,6 +42,7 @@ SETTINGS: Mapping[str, object] = {
     "forge.kl_weight": 0, "forge.learning_rate": 0.003, "topology.exam_drop": 1,
     "topology.category_drop": 1, "topology.safety_drop": 1, "topology.kl": 1e9, "topology.norm_growth": 1e9,
     "topology.repetition": 1, "topology.recall": 0,
+    "sunset.quiet_seconds": 0.2,
 }  # fmt: skip
 """A gate that is wide open: the tiny model learns nothing, and rejections are the drill's own."""
 
@@ -165,7 +166,8 @@ def run(
             mortal.wait_awake()
             posters = [Poster(socket, 2 / rate, seed * 10 + n, f"app{n}") for n in range(2)]
             asker, bedtime = Asker(socket, 0.5, seed), Bedtime(socket, 0.5, seed)
-            with _at_work([*posters, asker]), _at_work([bedtime]):
+            owner = Owner(socket, 0.7, seed)
+            with _at_work([*posters, asker]), _at_work([bedtime, owner]):
                 _kill(mortal, plan, kills, random.Random(seed))
                 mortal.wait_awake()
             _rest(socket, posters)
@@ -174,12 +176,13 @@ def run(
         promised = [promise for poster in posters for promise in poster.promises]
         found = audit.read(place, promised, asker.heard)
         found["served_bad"] = int(str(found["served_bad"])) + len(mortal.broken)
-        apps: list[App] = [*posters, asker, bedtime]
+        apps: list[App] = [*posters, asker, bedtime, owner]
         return {
             "kills": plan.done.total(), "seed": seed, **found,
             "errors": sum(unasked(app.refused) for app in apps),
             "refused": dict(sum((app.refused for app in apps), Counter[str]()).most_common(8)),
-            "rolled_back": bedtime.rolled_back, "orphans": len(_orphans(mortal)),
+            "rolled_back": bedtime.rolled_back, "paused": owner.paused, "ended": owner.ended,
+            "orphans": len(_orphans(mortal)),
             "kills_by": {_where(*cell): count for cell, count in sorted(plan.done.items())},
             "seconds": round(time.monotonic() - began, 1),
         }  # fmt: skip
@@ -280,6 +283,8 @@ def _rest(socket: Path, posters: list[Poster]) -> None:
         deadline = time.monotonic() + REST_SECONDS
         while time.monotonic() < deadline:
             status = ada.status()
+            if status["paused"] == "owner":
+                ada.resume()
             if status["state"] == "awake" and not status["counts"]["unencoded"]:
                 return
             time.sleep(0.2)

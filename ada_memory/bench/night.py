@@ -66,7 +66,7 @@ def run(
                 "recall_trained": _trained(after, folder),
             }
             figures |= _dreams(folder, _owners(ada, told), told) | _night(report, folder)
-            _assert_apart(folder, asked, core)
+            assert_apart(folder, asked, core)
     return figures
 
 
@@ -179,8 +179,8 @@ def _night(report: Mapping[str, Any], folder: Path) -> dict[str, object]:
     return {k: report[k] for k in keep if k in report} | kinds
 
 
-def _assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Question]) -> None:
-    """Nothing that judges was trained on, watched, replayed or used as an anchor."""
+def assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Question]) -> None:
+    """Check that nothing that judges was trained on, watched, replayed or used as an anchor."""
     rows = [r for name in ("train", "stop", "anchors") for r in _rows(folder / "dataset" / f"{name}.jsonl")]
     if not rows:
         raise AdaError(f"{folder} holds no dataset: nothing can be said about what was trained on")

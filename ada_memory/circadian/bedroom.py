@@ -1,7 +1,7 @@
 """Where the sleeper sleeps: one child process and the lines that it says. A night enters, events leave.
 
-The child is in a process group of its own and ends when the daemon does. What libraries say on standard error
-goes to the night's `sleeper.log`.
+The child is in a process group of its own, which can be made to stand still, and ends when the daemon does.
+What libraries say on standard error goes to the night's `sleeper.log`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Bedroom:
         self._stages = stages
         self._heard = heard
         self._child: asyncio.subprocess.Process | None = None
-        self._closed = False
+        self._closed = self._roused = self._still = False
 
     @property
     def pid(self) -> int | None:
@@ -44,6 +44,7 @@ class Bedroom:
         """Run the heavy stages that are left, up to the night's `until`; returns the exit status."""
         if self._closed:
             return -signal.SIGTERM
+        self._roused = False
         with (night.folder / "sleeper.log").open("ab") as errors:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "ada_memory.circadian.sleeper", str(night.folder),
@@ -53,21 +54,35 @@ class Bedroom:
             )
         child = self._child
         try:
-            if self._closed:  # `wake` was called while the child was being made
-                self._kill(child)
+            # What was asked for while the child was being made.
+            if self._closed or self._roused:
+                self._signal(child, signal.SIGKILL)
+            elif self._still:
+                self._signal(child, signal.SIGSTOP)
             async for line in cast(asyncio.StreamReader, child.stdout):
                 await self._hear(night, line)
             return await child.wait()
         finally:
-            self._kill(child)
+            self._signal(child, signal.SIGKILL)
             await child.wait()
             self._child = None
 
-    def wake(self) -> None:
-        """End the child and its whole group, now; it keeps nothing that is not on disk."""
-        self._closed = True
+    def hold(self, still: bool) -> None:
+        """Stop the child and its group where they are, or let them go on; so with every child to come."""
+        self._still = still
         if self._child is not None:
-            self._kill(self._child)
+            self._signal(self._child, signal.SIGSTOP if still else signal.SIGCONT)
+
+    def rouse(self) -> None:
+        """End the child and its whole group, now; it keeps nothing that is not on disk."""
+        self._roused = True
+        if self._child is not None:
+            self._signal(self._child, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the child, and let no other begin."""
+        self._closed = True
+        self.rouse()
 
     async def _hear(self, night: NightBundle, line: bytes) -> None:
         try:
@@ -78,8 +93,9 @@ class Bedroom:
         if isinstance(event, dict):
             await self._heard(night, event)
 
-    def _kill(self, child: asyncio.subprocess.Process) -> None:
+    def _signal(self, child: asyncio.subprocess.Process, number: signal.Signals) -> None:
+        """Send a signal to the whole group; one that is stopped is killed all the same."""
         if child.returncode is None:
             # macOS says PermissionError of a group of zombies.
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
+                os.killpg(child.pid, number)

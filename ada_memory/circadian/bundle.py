@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ada_memory.engines.engine import UNFINISHED
 from ada_memory.errors import AdaError, BadInput
-from ada_memory.records import Dream, NightKind, Outcome, Override, Read, StageName, StageRecord
+from ada_memory.records import Depth, Dream, NightKind, Outcome, Override, Read, StageName, StageRecord
 from ada_memory.settings import Home, Settings
 from ada_memory.sovereign.bases import Base
-from ada_memory.sovereign.disk import fresh, publish, read_lines, replace_text, to_json
+from ada_memory.sovereign.disk import publish, read_lines, remove, replace_text, to_json
 from ada_memory.sovereign.generations import Serving, number
 
 if TYPE_CHECKING:  # the sleeper reads bundles and must not open the journal
@@ -82,11 +83,18 @@ class NightBundle:
     opened_at: datetime
     upto: int
     settings: Settings
+    depth: Depth = "deep"
 
     @property
     def adapter_name(self) -> str:
         """What the night's adapter is called: "nightly_adapter_v3" for gen-0003."""
         return f"nightly_adapter_v{number(self.generation)}"
+
+    @property
+    def cycles(self) -> int:
+        """How many REM cycles the night has."""
+        dream = self.settings.dream
+        return dream.light_cycles if self.depth == "light" else dream.cycles
 
     def work(self, stage: StageName) -> Path:
         """The folder that a running stage writes into."""
@@ -163,8 +171,15 @@ def read_result(night: NightBundle, stage: StageName) -> StageRecord | None:
 
 
 def begin(night: NightBundle, stage: StageName) -> Path:
-    """The empty folder in which a stage starts; an interrupted attempt leaves nothing behind."""
-    return fresh(night.work(stage))
+    """The folder in which a stage starts: empty but for what an interrupted training goes on from."""
+    work = night.work(stage)
+    for path in work.iterdir() if work.is_dir() else ():
+        if path.is_dir() and path.name != UNFINISHED:
+            remove(path)
+        elif not path.is_dir():
+            path.unlink()
+    work.mkdir(parents=True, exist_ok=True)
+    return work
 
 
 def finish(
@@ -177,6 +192,7 @@ def finish(
         "outcome": outcome_of(ending), "reason": ending.reason, "started_at": started_at.isoformat(),
         "finished_at": finished_at.isoformat(), "figures": ending.figures,
     }
+    remove(work / UNFINISHED)
     (work / "result.json").write_text(to_json(body, indent=2) + "\n", "utf-8")
     publish(work, night.done(stage))
     return cast(StageRecord, read_result(night, stage))

@@ -15,6 +15,7 @@ from ada_memory.circadian import gather as gathering
 from ada_memory.circadian import morning
 from ada_memory.circadian.bundle import Done, Ending, Halt, NightBundle, Skip, Tools, read_result
 from ada_memory.hippocampus.ledger import Settled
+from ada_memory.hippocampus.rehearsal import Review
 from ada_memory.records import Generation, StageName, Verdict
 from ada_memory.sovereign import generations, succession
 from ada_memory.sovereign.disk import read_lines, remove, to_json, write_lines
@@ -24,11 +25,13 @@ Light = Callable[[NightBundle, Tools], Awaitable[Ending]]
 
 
 async def gather(night: NightBundle, tools: Tools) -> Ending:
-    """Choose what the night is about: `memories.jsonl`, and `skipped.jsonl` for what is too slight."""
+    """Choose what the night is about: `memories.jsonl`; `known.jsonl`, what was learned before it; and
+    `skipped.jsonl` for what is too slight."""
     await _encoded(night, tools)
-    chosen = await asyncio.to_thread(gathering.choose, tools.home, tools.journal, night)
+    chosen = await asyncio.to_thread(gathering.choose, tools.journal, night)
     work = night.work("gather")
     write_lines(work / "memories.jsonl", chosen.memories)
+    write_lines(work / "known.jsonl", chosen.known)
     write_lines(work / "skipped.jsonl", chosen.skipped)
     if chosen.reason:
         return Skip(chosen.reason, chosen.figures)
@@ -45,6 +48,7 @@ async def activate(night: NightBundle, tools: Tools) -> Ending:
     generation = await asyncio.to_thread(_write, night, tools, verdict, adapter)
     taught = await asyncio.to_thread(_taught, night)
     await asyncio.wrap_future(tools.journal.record_generation(generation, *taught))
+    await asyncio.wrap_future(tools.journal.record_reviews(_reviews(night)))
     await succession.activate(
         tools.home, tools.journal, tools.base, generation.id, tools.swap, f"night {night.night}", tools.clock,
         after=night.parent,
@@ -122,6 +126,15 @@ def _taught(night: NightBundle) -> tuple[list[str], list[str]]:
     return parts[0], parts[1]
 
 
+def _reviews(night: NightBundle) -> list[Review]:
+    """How well what was due was known when the night began."""
+    rows = read_lines(night.done("dataset") / "reviews.jsonl")
+    return [
+        Review(night.night, str(row["memory"]), int(str(row["asked"])), int(str(row["right"])))
+        for row in rows
+    ]
+
+
 def settle_outcomes(night: NightBundle) -> dict[str, tuple[Settled, str]]:
     """What the night made of each memory: learned, superseded, skipped or set aside, with the reason."""
     gathered = _pairs(night.done("gather") / "memories.jsonl", "id", "why")
@@ -132,13 +145,13 @@ def settle_outcomes(night: NightBundle) -> dict[str, tuple[Settled, str]]:
     outcomes: dict[str, tuple[Settled, str]] = {}
     for memory, reason in _pairs(night.done("gather") / "skipped.jsonl", "id", "reason").items():
         outcomes[memory] = ("skipped", reason)
-    for memory, why in gathered.items():
+    for memory, reason in superseded.items():  # among them some that earlier nights had learned
+        outcomes[memory] = ("superseded", reason)
+    for memory in gathered:
         if memory in superseded:
-            outcomes[memory] = ("superseded", superseded[memory])
-        elif samples[memory]:
+            continue
+        if samples[memory]:
             outcomes[memory] = ("learned", f"{samples[memory]} samples")
-        elif why == "due":
-            continue  # learned before, and no less so now
         elif memory not in claimed:
             outcomes[memory] = ("skipped", "the model found no claim in it")
         else:
@@ -152,7 +165,7 @@ def _unread(night: NightBundle) -> dict[str, tuple[Settled, str]]:
     if dreamt is None or dreamt.outcome != "skip":
         return {}
     gathered = _pairs(night.done("gather") / "memories.jsonl", "id", "why")
-    return {memory: ("set_aside", dreamt.reason) for memory, why in gathered.items() if why != "due"}
+    return {memory: ("set_aside", dreamt.reason) for memory in gathered}
 
 
 def _failures(night: NightBundle) -> dict[str, str]:

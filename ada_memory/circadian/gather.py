@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ada_memory.circadian import past
 from ada_memory.circadian.bundle import NightBundle
+from ada_memory.circadian.past import Line
 from ada_memory.hippocampus.journal import Journal
-from ada_memory.records import Memory, NightRecord
-from ada_memory.settings import Home, Settings
-from ada_memory.sovereign.disk import read_lines
+from ada_memory.records import Memory
+from ada_memory.settings import Settings
 
 PER_APP = 200
-DUE = 16
 ATTEMPTS = 3
 _RISE = 0.25
 _DEFAULT_CAPACITY = 64
@@ -31,9 +31,10 @@ _NIGHTS_BACK = 60
 
 @dataclass(slots=True)
 class Chosen:
-    """The rows of gather's two files. With a `reason` there is nothing to sleep on."""
+    """The rows of gather's three files. With a `reason` there is nothing to sleep on."""
 
     memories: list[dict[str, object]]
+    known: list[dict[str, object]]
     skipped: list[dict[str, object]]
     figures: dict[str, object] = field(default_factory=dict)
     reason: str = ""
@@ -46,12 +47,13 @@ def bar(settings: Settings, waiting: int) -> float:
     return least + _RISE * (1 - least) * max(0.0, 1 - capacity / max(waiting, 1))
 
 
-def choose(home: Home, journal: Journal, night: NightBundle) -> Chosen:
+def choose(journal: Journal, night: NightBundle) -> Chosen:
     """Choose the memories of a night from what is in the journal up to its position."""
     before = [other for other in journal.nights(_NIGHTS_BACK) if other.id != night.night]
     before = [other for other in before if other.upto <= night.upto]
     slept_upto = before[0].upto if before else 0
-    ripe, parked = _ripe(_unlearned(journal, night), slept_upto, bool(before))
+    line = past.line(journal, night.parent)
+    ripe, parked = _ripe(_unlearned(journal, night, line), slept_upto, bool(before))
     least = bar(night.settings, len(ripe))
     tired = {memory for memory, times in journal.times_set_aside().items() if times >= ATTEMPTS}
     slight = [memory for memory in ripe if memory.salience.score < least]
@@ -59,9 +61,10 @@ def choose(home: Home, journal: Journal, night: NightBundle) -> Chosen:
     weak |= {memory.id: f"set aside in {ATTEMPTS} nights" for memory in ripe if memory.id in tired}
     strong = [memory for memory in ripe if memory.id not in weak]
     taken = _capped(journal, strong)
-    due = _due(home, journal, night, before, len(taken))
+    known = past.known(journal, line, taken, asks=night.depth == "deep") if taken else []
     figures: dict[str, object] = {
-        "waiting": len(ripe), "taken": len(taken), "due": len(due), "parked": parked, "skipped": len(weak),
+        "waiting": len(ripe), "taken": len(taken), "known": len(known),
+        "due": sum(bool(row["due"]) for row in known), "parked": parked, "skipped": len(weak),
         "left": len(strong) - len(taken), "threshold": round(least, 4), "upto": night.upto,
     }
     skipped: list[dict[str, object]] = [
@@ -69,34 +72,17 @@ def choose(home: Home, journal: Journal, night: NightBundle) -> Chosen:
         for memory in ripe
         if memory.id in weak
     ]
-    rows = [_row(memory, "due") for memory in due]
-    rows += [_row(memory, _why(memory, slept_upto)) for memory in taken]
-    if taken:
-        return Chosen(rows, skipped, figures)
-    return Chosen([], skipped, figures, _nothing(len(weak), parked))
+    rows = [_row(memory, _why(memory, slept_upto)) for memory in taken]
+    return Chosen(rows, known, skipped, figures, "" if taken else _nothing(len(weak), parked))
 
 
-def _unlearned(journal: Journal, night: NightBundle) -> list[Memory]:
+def _unlearned(journal: Journal, night: NightBundle, line: Line) -> list[Memory]:
     """What waits, and what only a generation that no longer serves (after a rollback) had learned."""
     waiting = [memory for memory in journal.waiting() if memory.interactions[0] <= night.upto]
-    learned, lost = _learned(journal, night)
-    again = [memory for memory in journal.memories(ids=lost) if "no-train" not in memory.tags] if lost else []
-    known = {memory.id for memory in waiting} | set(learned)
-    waiting += [memory for memory in again if memory.id not in known]
+    again = journal.memories(ids=line.lost) if line.lost else []
+    known = {memory.id for memory in waiting}
+    waiting += [memory for memory in again if "no-train" not in memory.tags and memory.id not in known]
     return sorted(waiting, key=lambda memory: memory.interactions[0])
-
-
-def _learned(journal: Journal, night: NightBundle) -> tuple[list[str], list[str]]:
-    """Ids of the memories that the parent has learned, and of those that only an abandoned line has."""
-    by_id = {generation.id: generation for generation in journal.generations()}
-    line: set[str | None] = set()
-    current: str | None = night.parent
-    while current in by_id:
-        line.add(by_id[current].night)
-        current = by_id[current].parent
-    became = journal.settlements()
-    learned = [(memory, row.night in line) for memory, row in became.items() if row.outcome == "learned"]
-    return [memory for memory, kept in learned if kept], [memory for memory, kept in learned if not kept]
 
 
 def _ripe(memories: Iterable[Memory], slept_upto: int, slept: bool) -> tuple[list[Memory], int]:
@@ -123,20 +109,6 @@ def _capped(journal: Journal, memories: Sequence[Memory]) -> list[Memory]:
             taken[apps[position]] += 1
             kept.add(memory.id)
     return [memory for memory in memories if memory.id in kept]
-
-
-def _due(
-    home: Home, journal: Journal, night: NightBundle, before: Sequence[NightRecord], new: int
-) -> list[Memory]:
-    """Learned memories to rehearse: those least recently gathered, at most half as many as are new."""
-    learned, _ = _learned(journal, night)
-    seen: dict[str, int] = {}
-    for age, other in enumerate(before):
-        for row in read_lines(home.nights / other.id / "gather" / "memories.jsonl"):
-            seen.setdefault(str(row["id"]), age)
-    memories = [memory for memory in journal.memories(ids=learned) if "no-train" not in memory.tags]
-    memories.sort(key=lambda memory: (-seen.get(memory.id, _NIGHTS_BACK), memory.interactions[0], memory.id))
-    return memories[: min(DUE, new // 2)]
 
 
 def _why(memory: Memory, slept_upto: int) -> str:

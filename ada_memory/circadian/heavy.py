@@ -8,11 +8,22 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle, Skip, dream_from
-from ada_memory.dream import rem
+from ada_memory.circadian import rehearsal
+from ada_memory.circadian.bundle import (
+    Done,
+    Emit,
+    Ending,
+    Halt,
+    NightBundle,
+    Skip,
+    dream_from,
+    overrides_of,
+)
+from ada_memory.dream import craft, rem
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
 from ada_memory.engines.engine import Engine, Hardware, Step, open_engine
@@ -21,6 +32,8 @@ from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import merge as forge_merge
 from ada_memory.forge import train as forge_train
+from ada_memory.forge.neighbours import neighbours
+from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Dream, Message, Override, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
@@ -33,13 +46,15 @@ STRENGTH = 0.5
 def dream(night: NightBundle, emit: Emit) -> Ending:
     """Read the claims out of the memories, then dream of them in several REM cycles."""
     memories = read_lines(night.done("gather") / "memories.jsonl")
-    generator = DreamGenerator(_voice(night), night.settings.dream, night.seed)
+    generator = DreamGenerator(_dreamer(night), night.settings.dream, night.seed)
     readings = generator.read([(str(m["id"]), str(m["text"])) for m in memories])
-    superseded = generator.superseded(readings)
+    near = past_readings(read_lines(night.done("gather") / "known.jsonl"))
+    superseded = generator.superseded(readings, near)
     claims = [(r.memory, c) for r in readings for c in r.claims if (r.memory, c.text) not in superseded]
     work = night.work("dream")
     write_lines(work / "claims.jsonl", [{"memory": m, "claim": c.text, "wish": c.wish} for m, c in claims])
-    write_lines(work / "superseded.jsonl", _superseded(readings, superseded))
+    past = {reading.memory: reading for found in near.values() for reading in found}
+    write_lines(work / "superseded.jsonl", _superseded([*past.values(), *readings], superseded))
     rows = [Override(memory, claim, newer) for (memory, claim), newer in superseded.items()]
     write_lines(work / "overrides.jsonl", map(asdict, rows))
     if not claims:
@@ -47,7 +62,7 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
             "the model found nothing to learn in the memories", {"memories": len(memories), "claims": 0}
         )
     dreams: list[Dream] = []
-    cycles = night.settings.dream.cycles
+    cycles = night.cycles
     for cycle in range(cycles):
         dreams += rem.cycle(generator, claims, cycle)
         emit(_progress(night, "dream", cycle + 1, cycles, f"REM cycle {cycle + 1}: {len(dreams)} dreams"))
@@ -70,7 +85,7 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
     texts = {str(m["id"]): str(m["text"]) for m in read_lines(night.done("gather") / "memories.jsonl")}
     claims = _claims(night)
     dreams = [dream_from(row) for row in read_lines(night.done("dream") / "dreams.jsonl")]
-    generator = DreamGenerator(_voice(night), settings, night.seed)
+    generator = DreamGenerator(_dreamer(night), settings, night.seed)
 
     def show(dream: Dream) -> None:
         emit(
@@ -89,27 +104,34 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
     work = night.work("verify")
     write_lines(work / "dreams.jsonl", map(asdict, judged))
     write_lines(work / "superseded.jsonl", read_lines(night.done("dream") / "superseded.jsonl"))
-    figures = rem.figures(judged, settings.cycles)
+    figures = rem.figures(judged, night.cycles)
     if not figures["accepted"]:
         return Halt("the verifier accepted no dream", figures)
     return Done(figures)
 
 
 def dataset(night: NightBundle, emit: Emit) -> Ending:
-    """Accepted dreams and a fifth of core become rows of training data."""
+    """Accepted dreams, samples of what is known, and a fifth of core become rows of training data."""
     dreams = [dream_from(row) for row in read_lines(night.done("verify") / "dreams.jsonl")]
     salience = {
         str(m["id"]): float(str(m["salience"])) for m in read_lines(night.done("gather") / "memories.jsonl")
     }
     if night.core is None:
         return Halt("there is no core to replay for this model", {})
-    settings = night.settings.forge
-    withheld = frozenset(forge_dataset.normalise(line) for line in _lines(settings.withhold))
+    settings, core = night.settings.forge, core_rows(night.core)
+    overridden = {(row.memory, row.claim) for row in overrides_of(night)}
+    known = rehearsal.known(read_lines(night.done("gather") / "known.jsonl"), overridden)
+    reviews = rehearsal.review(_voice(night), known) if any(old.due for old in known) else {}
+    withheld = frozenset(normalise(line) for line in _lines(settings.withhold))
     built = forge_dataset.build(
-        [d for d in dreams if d.accepted], salience, core_rows(night.core), settings, withheld, night.seed
+        [d for d in dreams if d.accepted], salience, core, settings, withheld, night.seed,
+        rehearsal.graded(known, reviews),
     )
-    forge_dataset.write(built, night.work("dataset"))
-    return Done(built.figures)
+    strangers = neighbours(built.train, core, settings.neighbours, night.seed)
+    held = rehearsal.answered(_dreamer(night), strangers) if strangers else []
+    forge_dataset.write(replace(built, anchors=(*held, *built.anchors)), night.work("dataset"))
+    write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
+    return Done({**built.figures, **rehearsal.figures(reviews), "neighbours": len(held)})
 
 
 def train(night: NightBundle, emit: Emit) -> Ending:
@@ -183,7 +205,14 @@ def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
     child = open_engine(night.settings.model.engine, merged, None, _hardware(night))
     prompts = [row.messages[:-1] for row in core_rows(night.core)]
     stop = forge_dataset.read(night.done("dataset")).stop
-    return survey.survey(_voice(night), child, night.base, merged, exam.read(night.exam), prompts, stop)
+    parent, settings = _voice(night), night.settings.dream
+    figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop)
+    tasks = craft.read(craft.beside(night.base))
+    return figures | {
+        "craft_before": craft.shares(craft.sit(parent, tasks, settings)),
+        "craft_after": craft.shares(craft.sit(child, tasks, settings)),
+        "craft_items": len(tasks),
+    }
 
 
 def core_rows(path: Path) -> list[Sample]:
@@ -200,6 +229,26 @@ def core_rows(path: Path) -> list[Sample]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is no core file: {error}") from error
+
+
+def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]]:
+    """What lies near to each of tonight's memories, as it was read in the night that learned it."""
+    near: dict[str, list[Reading]] = defaultdict(list)
+    for row in known:
+        wishes = {sample["claim"] for sample in row["samples"] if sample["kind"] == "style"}
+        claims = dict.fromkeys(str(sample["claim"]) for sample in row["samples"])
+        reading = Reading(row["id"], row["text"], tuple(Claim(text, text in wishes) for text in claims))
+        for memory in row["near"]:
+            near[memory].append(reading)
+    return near
+
+
+def _dreamer(night: NightBundle) -> Engine:
+    """The untouched base. What it makes of a memory depends on nothing that other nights have taught.
+
+    So its craft does not wear, a dream can hold no forgotten memory, and the same text is dreamt of alike.
+    """
+    return open_engine(night.settings.model.engine, night.base, None, _hardware(night))
 
 
 def _voice(night: NightBundle) -> Engine:

@@ -10,13 +10,14 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from ada_memory.circadian.bundle import NightBundle, read_result
 from ada_memory.circadian.page import page
+from ada_memory.circadian.pause import Pause, read_orders, seconds_paused
 from ada_memory.circadian.stages import NAMES
 from ada_memory.records import StageRecord
 from ada_memory.sovereign.disk import append_line, read_lines, to_json
@@ -36,16 +37,21 @@ def build(night: NightBundle) -> Report:
     texts |= {str(row["id"]): str(row["text"]) for row in read_lines(night.done("gather") / "skipped.jsonl")}
     active = _outcome(ended, "activate") == "done"
     verify, dataset = figures.get("verify", {}), figures.get("dataset", {})
+    pauses = read_orders(night.folder).pauses
+    by_stage = {name: _seconds(record, pauses) for name, record in ended.items()}
     return {
         "night": night.night,
         "kind": night.kind,
+        "depth": night.depth,
+        "base": night.base_hash,
         "verdict": figures.get("verdict", {}).get("verdict"),
         "active": active,
         "generation": night.generation if active else night.parent,
         "parent": night.parent,
         "opened_at": night.opened_at.isoformat(),
-        "seconds": round(sum(_seconds(record) for record in ended.values()), 3),
-        "seconds_by_stage": {name: round(_seconds(record), 3) for name, record in ended.items()},
+        "seconds": round(sum(by_stage.values()), 3),
+        "seconds_by_stage": {name: round(seconds, 3) for name, seconds in by_stage.items()},
+        "seconds_paused": round(_paused(night, ended.values(), pauses), 3),
         "memories": len(texts),
         "learned": _learned(night, texts, became),
         "set_aside": _others(texts, became, "set_aside", "skipped"),
@@ -93,8 +99,9 @@ def read(folder: Path) -> Report | None:
 def summary(report: Mapping[str, Any]) -> dict[str, object]:
     """The few figures by which nights are compared."""
     names = (
-        "night", "kind", "opened_at", "verdict", "active", "generation", "parent", "seconds", "dreams_made",
-        "dreams_accepted", "samples_per_memory_min", "core_share", "halted", "skipped",
+        "night", "kind", "depth", "opened_at", "verdict", "active", "generation", "parent", "seconds",
+        "seconds_paused", "dreams_made", "dreams_accepted", "samples_per_memory_min", "core_share", "halted",
+        "skipped",
     )
     short = {name: report.get(name) for name in names}
     for name in ("learned", "set_aside", "superseded"):
@@ -225,8 +232,16 @@ def _outcome(ended: Mapping[Any, StageRecord], stage: str) -> str | None:
     return ended[stage].outcome if stage in ended else None
 
 
-def _seconds(record: StageRecord) -> float:
-    return max(0.0, (record.finished_at - record.started_at).total_seconds())
+def _seconds(record: StageRecord, pauses: Sequence[Pause]) -> float:
+    """How long a stage has worked: what it stood still does not count."""
+    took = (record.finished_at - record.started_at).total_seconds()
+    return max(0.0, took - seconds_paused(pauses, record.started_at, record.finished_at))
+
+
+def _paused(night: NightBundle, ended: Iterable[StageRecord], pauses: Sequence[Pause]) -> float:
+    """How long the night stood still, from its opening to the last thing it did."""
+    last = max((record.finished_at for record in ended), default=night.opened_at)
+    return seconds_paused(pauses, night.opened_at, last)
 
 
 def _list(value: object) -> list[Any]:

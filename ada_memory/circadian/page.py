@@ -137,6 +137,8 @@ def _training(report: Report) -> list[str]:
 def _time(report: Report) -> list[str]:
     rows = [f"| {stage} | {seconds:.1f} |" for stage, seconds in report["seconds_by_stage"].items()]
     rows.append(f"| **together** | {report['seconds']:.1f} |")
+    if report.get("seconds_paused"):
+        rows.append(f"| *paused, not counted above* | {report['seconds_paused']:.1f} |")
     return ["## Time", "", "| stage | seconds |", "|---|---:|", *rows]
 
 

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, cast
 
+import psutil
+
 from ada_memory.child import ORPHANED, end_with_parent, keep_stdout
 from ada_memory.circadian.bundle import (
     Ending,
@@ -30,6 +32,8 @@ from ada_memory.circadian.bundle import (
 from ada_memory.circadian.stages import HEAVY, NAMES, STAGES, position, run_stage
 from ada_memory.records import StageName
 from ada_memory.sovereign.disk import plain
+
+_PRIO_DARWIN_PROCESS, _PRIO_DARWIN_BG = 4, 0x1000  # sys/resource.h; Python names them from 3.12 on
 
 
 class Events:
@@ -91,12 +95,21 @@ def _guarded(name: StageName, night: NightBundle, emit: Events, module: str) -> 
 
 
 def _lowest_priority() -> None:
+    """Last in every queue, of processors and of disks, as far as the system has a last place."""
     os.nice(19)
+    log = logging.getLogger(__name__)
     if hasattr(os, "SCHED_IDLE"):
         try:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         except PermissionError:
-            logging.getLogger(__name__).info("SCHED_IDLE is not permitted here; nice 19 it is")
+            log.info("SCHED_IDLE is not permitted here; nice 19 it is")
+    try:
+        if sys.platform == "linux":
+            psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+        elif sys.platform == "darwin":
+            os.setpriority(_PRIO_DARWIN_PROCESS, 0, _PRIO_DARWIN_BG)
+    except OSError as error:
+        log.info("what it reads and writes is not put last: %s", error)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from ada_memory import __version__
-from ada_memory.cli import day, doctor, night, why, workshop
+from ada_memory.cli import core, day, doctor, model, night, trial, why, workshop
 from ada_memory.cli.common import Options, exit_code, explain, hoist, pairs
 from ada_memory.errors import AdaError
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (day, night, doctor, why, workshop):
+for module in (day, night, model, core, trial, doctor, why, workshop):
     module.register(app)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from ada_memory.cli.common import JsonFlag, answer, console, daemon, options
 from ada_memory.errors import Conflict, NotFound
-from ada_memory.records import StageName
+from ada_memory.records import Depth, StageName
 
 if TYPE_CHECKING:
     from ada_memory.client import Client
@@ -26,6 +26,9 @@ def register(app: typer.Typer) -> None:
     """Add the night's commands to the app."""
     commands: dict[str, Callable[..., None]] = {
         "sleep": sleep,
+        "pause": pause,
+        "resume": resume,
+        "wake": wake,
         "morning": morning,
         "nights": nights,
         "dream": dream,
@@ -43,6 +46,9 @@ def sleep(
     until: Annotated[
         StageName | None, typer.Option(metavar="STAGE", help=f"Hold the night open after one of: {STAGES}.")
     ] = None,
+    light: Annotated[
+        bool, typer.Option("--light", help="Only what is new, in few cycles; it gives way to who asks.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Show the night as it happens.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,11 +60,13 @@ def sleep(
     \b
     Examples:
       ada sleep
+      ada sleep --light             a nap: what is new, and nothing rehearsed
       ada sleep --until verify      dream and check the dreams, train nothing yet
       ada sleep --no-watch && ada status
     """
+    depth: Depth | None = "light" if light else None
     if watch:
-        night = _watched(ctx, until, as_json, attach=until is None)
+        night = _watched(ctx, until, as_json, depth, attach=until is None)
         if as_json:
             typer.echo(json.dumps(night))
         else:
@@ -67,13 +75,14 @@ def sleep(
     from rich.text import Text
 
     with daemon(ctx) as client:
-        opened = client.sleep(until)
+        opened = client.sleep(until, depth)
     line = f"Night {opened.get('night')} has begun; `ada status` says how far it is."
     answer(opened, as_json, lambda: Text(line))
 
 
 def _watched(
-    ctx: typer.Context, until: StageName | None, as_json: bool, *, attach: bool = False
+    ctx: typer.Context, until: StageName | None, as_json: bool, depth: Depth | None = None, *,
+    attach: bool = False,
 ) -> dict[str, Any]:
     """Start or continue a night and watch it to its end, or to `until`; with `--json` on standard error."""
     from ada_memory.cli.watch import watch
@@ -81,7 +90,7 @@ def _watched(
     night = ""
     try:
         with daemon(ctx) as client:
-            night = _begin(client, until, attach)
+            night = _begin(client, until, depth, attach)
             watch(client, night, console(err=as_json))
             return client.night(night)
     except KeyboardInterrupt:
@@ -90,13 +99,13 @@ def _watched(
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _begin(client: Client, until: StageName | None, attach: bool) -> str:
+def _begin(client: Client, until: StageName | None, depth: Depth | None, attach: bool) -> str:
     """The id of the night that POST /v1/sleep opens, or with `attach` of the one that is under way."""
     try:
-        return str(client.sleep(until)["night"])
+        return str(client.sleep(until, depth)["night"])
     except Conflict:
         now = client.status()
-        if not attach or not now.get("night"):
+        if not attach or now.get("state") == "awake" or not now.get("night"):
             raise
         typer.echo(f"Night {now['night']} is under way already.", err=True)
         return str(now["night"])
@@ -123,6 +132,54 @@ def _farewell(night: dict[str, Any], until: StageName | None) -> None:
     else:
         held = f"held after {until}" if until else "held"
         out.print(Text(f"The night is {held}; nothing has been activated. `ada sleep` finishes it."))
+
+
+def pause(ctx: typer.Context, as_json: JsonFlag = False) -> None:
+    """Stop the night that is under way where it is. What it holds in memory stays there.
+
+    It stands still until `ada resume`, also if the daemon is stopped and started meanwhile;
+    `ada wake` ends it instead.
+
+    \b
+    Example:
+      ada pause
+    """
+    with daemon(ctx) as client:
+        told = client.pause()
+    _say(told, as_json, "stands still; `ada resume` lets it go on.")
+
+
+def resume(ctx: typer.Context, as_json: JsonFlag = False) -> None:
+    """Let a night that was paused go on, or a light one that gives way, at once.
+
+    \b
+    Example:
+      ada resume
+    """
+    with daemon(ctx) as client:
+        told = client.resume()
+    still = "still gives way to somebody who asks." if told.get("paused") else "goes on."
+    _say(told, as_json, still)
+
+
+def wake(ctx: typer.Context, as_json: JsonFlag = False) -> None:
+    """End the night that is under way, or one that is held. The generation before it serves on.
+
+    What the night was to learn waits for the next one; its report is written.
+
+    \b
+    Example:
+      ada wake
+    """
+    with daemon(ctx) as client:
+        told = client.wake()
+    _say(told, as_json, "is ended; what it was to learn waits for the next.")
+
+
+def _say(told: dict[str, Any], as_json: bool, what: str) -> None:
+    from rich.text import Text
+
+    answer(told, as_json, lambda: Text(f"Night {told.get('night')} {what}"))
 
 
 def _by_hand(ctx: typer.Context, until: StageName, names: tuple[StageName, ...], as_json: bool) -> None:

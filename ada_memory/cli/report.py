@@ -26,7 +26,8 @@ def title(report: JSON) -> Text:
     """One line: which night, and who serves now."""
     parent = clean(report.get("parent") or "the parent")
     line = Text(f"Night {night_name(report)}", style="bold")
-    line.append(f"  {clean(report.get('kind'))}, {moment(report.get('opened_at'))}  ", style="dim")
+    light = ", light" if report.get("depth") == "light" else ""
+    line.append(f"  {clean(report.get('kind'))}{light}, {moment(report.get('opened_at'))}  ", style="dim")
     if active(report):
         line.append(f"{clean(report.get('generation'))} serves", style="green")
     elif refused(report):
@@ -153,6 +154,7 @@ def _details(report: JSON, folder: str) -> RenderableType:
             ("samples a memory", None if samples is None else f"at least {figure(samples)}"),
             ("core replayed", f"{share:.0%}" if isinstance(share, int | float) else None),
             ("time", "  ".join(f"{clean(name)} {duration(value)}" for name, value in by_stage.items())),
+            ("paused", duration(report["seconds_paused"]) if report.get("seconds_paused") else None),
             ("generation", report.get("generation")),
             ("parent", report.get("parent")),
             ("take it back", report.get("how_to_roll_back")),

@@ -164,7 +164,7 @@ def nights(found: Sequence[JSON]) -> RenderableType:
         serves = end.get("generation") or n.get("parent") or "–"
         made.add_row(
             Text(night_name(n)),
-            Text(clean(n.get("kind"))),
+            Text(f"{clean(n.get('kind'))}{', light' if n.get('depth') == 'light' else ''}"),
             Text(moment(n.get("opened_at"))),
             Text(duration(end.get("seconds"))),
             verdict(n, end),

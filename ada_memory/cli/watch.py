@@ -52,6 +52,8 @@ class NightView:
     done: float = 0
     total: float = 0
     note: str = ""
+    left: str = ""
+    paused: str = ""
     losses: list[float] = field(default_factory=list)
     pending: deque[Text] = field(default_factory=lambda: deque(maxlen=3))
     finished: set[str] = field(default_factory=set)
@@ -67,6 +69,7 @@ class NightView:
             "dream": self._dream,
             "step": self._step,
             "active": self._active,
+            "pause": self._pause,
         }
         handle = kinds.get(event.get("event"))
         return handle(event) if handle else []
@@ -80,15 +83,27 @@ class NightView:
         if name and name != self.current and name not in self.finished:
             self.current, self.since = name, self.clock()
             self.done = self.total = 0
-            self.note = ""
+            self.note = self.left = ""
             self.pending.clear()
+
+    def still(self, why: object) -> None:
+        """Say whether the night stands still, and for whom."""
+        words = {"owner": "paused: `ada resume` lets it go on", "asked": "gives way to somebody who asks"}
+        self.paused = words.get(str(why), "") if why else ""
+
+    def _pause(self, event: JSON) -> list[Text]:
+        self.still(event.get("why") if event.get("state") == "paused" else None)
+        return [Text(f"  {self.paused or 'the night goes on'}", style="yellow")]
 
     def _stage(self, event: JSON) -> list[Text]:
         name = stage_name(event)
         if event.get("state") == "started":
             self.at(name)
+            self._estimate(event)
             return []
-        return self._finish(event, self.clock() - self.since if name == self.current else None)
+        worked = event.get("seconds")
+        seconds = self.clock() - self.since if name == self.current else None
+        return self._finish(event, float(worked) if isinstance(worked, int | float) else seconds)
 
     def _finish(self, row: JSON, seconds: float | None) -> list[Text]:
         name = stage_name(row)
@@ -105,7 +120,16 @@ class NightView:
         if stage_name(event) == self.current:
             self.done, self.total = event.get("done") or 0, event.get("total") or 0
             self.note = clean(event.get("note"))
+            self._estimate(event)
         return []
+
+    def _estimate(self, event: JSON) -> None:
+        """What is left of the stage and of the night, and how long the stage has worked."""
+        if isinstance(event.get("seconds"), int | float):
+            self.since = self.clock() - float(event["seconds"])
+        named = (("eta_seconds", "left"), ("night_eta_seconds", "until morning"))
+        known = [f"{duration(event[name])} {what}" for name, what in named if event.get(name) is not None]
+        self.left = "about " + ", ".join(known) if known else ""
 
     def _dream(self, event: JSON) -> list[Text]:
         d = event.get("dream") or {}
@@ -148,13 +172,15 @@ class NightView:
         of = f"{figure(self.done)}/{figure(self.total)}" if self.total else ""
         took = duration(self.clock() - self.since)
         curve = f"  {spark(self.losses, 24)}" if self.current == "train" and self.losses else ""
-        room = max(self.width - 24 - len(self.current) - len(of) - len(took) - len(curve) - 8, 0)
+        left = self.paused or self.left
+        room = max(self.width - 24 - sum(map(len, (self.current, of, took, left, curve))) - 10, 0)
         row.add_row(
             Spinner("dots"),
             Text(self.current, style="bold"),
             bar,
             Text(of),
             Text(took, style="dim"),
+            Text(left, style="yellow" if self.paused else ""),
             Text(short(self.note, room) + curve, style="dim"),
         )
         return Group(row, *self.pending)
@@ -239,4 +265,5 @@ def _look(client: Client, view: NightView) -> tuple[bool, bool, list[Text]]:
     asleep = now.get("state") in ("asleep", "waking")
     if asleep and now.get("night") == view.night:
         view.at(str(now.get("stage") or ""))
+        view.still(now.get("paused"))
     return asleep, bool(found.get("report")) or (not asleep and bool(now.get("held"))), lines

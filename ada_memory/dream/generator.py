@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -68,13 +68,24 @@ class DreamGenerator:
             for (id_, text), reply in zip(memories, replies, strict=True)
         ]
 
-    def superseded(self, readings: Sequence[Reading]) -> dict[tuple[str, str], str]:
-        """(memory, claim) pairs that a later memory overrides, with that memory; `readings` oldest first."""
+    def superseded(
+        self, readings: Sequence[Reading], near: Mapping[str, Sequence[Reading]] | None = None
+    ) -> dict[tuple[str, str], str]:
+        """(memory, claim) pairs that a later memory overrides, with that memory; `readings` oldest first.
+
+        `near` holds, for a memory of `readings`, what earlier nights have learned about the same, perhaps.
+        """
         claims = [(r, c) for r in readings for c in r.claims]
+        before = [
+            ((old, claim), (new, other))
+            for new, other in claims
+            for old in (near or {}).get(new.memory, ())
+            for claim in old.claims
+        ]
+        tonight = [(old, new) for i, old in enumerate(claims) for new in claims[i + 1 :]]
         pairs = [
             (old, new)
-            for i, old in enumerate(claims)
-            for new in claims[i + 1 :]
+            for old, new in before + tonight
             if old[0] is not new[0] and old[1].wish == new[1].wish and related(old[1].text, new[1].text)
         ]
         sure = yes(self.engine, [prompts.supersede(old[1].text, new[1].text) for old, new in pairs])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ada_memory.dream.generator import DreamGenerator
@@ -15,6 +15,8 @@ Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
 ENOUGH = 10
 """Accepted, distinct dreams below which a memory is dreamt of again."""
+ALIKE = 0.6
+"""Shared words, of all words of both, above which two prompts are worded alike."""
 
 
 def cycle(generator: DreamGenerator, claims: Claims, number: int) -> list[Dream]:
@@ -91,7 +93,10 @@ def _again(generator: DreamGenerator, final: Sequence[Dream], claims: Claims, nu
 
 
 def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
-    """Accepted dreams beyond `wanted` a memory are let go, kinds taking turns, the surest first."""
+    """Accepted dreams beyond `wanted` a memory are let go, first those worded like another one.
+
+    Kinds take turns, questions more often; among equals the surest comes first.
+    """
     by_memory: dict[str, list[Dream]] = defaultdict(list)
     for dream in dreams:
         if dream.accepted:
@@ -100,7 +105,8 @@ def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
     for own in by_memory.values():
         rank: Counter[str] = Counter()
         turns = []
-        for dream in sorted(own, key=lambda d: -(d.score or 0)):
+        worded = _worded(sorted(own, key=lambda d: -(d.score or 0)))
+        for _, dream in sorted(worded, key=lambda pair: pair[0]):
             share = 3 if dream.kind in ("question", "style") else 1
             turns.append(((rank[dream.kind] + 1) / share, dream.id))
             rank[dream.kind] += 1
@@ -109,6 +115,22 @@ def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
         d if not d.accepted or d.id in kept else replace(d, accepted=False, reason="enough of this memory")
         for d in dreams
     ]
+
+
+def _worded(dreams: Iterable[Dream]) -> Iterator[tuple[int, Dream]]:
+    """Each dream with the number of dreams of its kind before it whose prompt has much the same words."""
+    seen: dict[str, list[tuple[set[str], int]]] = defaultdict(list)
+    for dream in dreams:
+        words = set(dream.prompt.casefold().split())
+        alike = seen[dream.kind]
+        for at, (others, count) in enumerate(alike):
+            if len(words & others) > ALIKE * len(words | others):
+                alike[at] = (others, count + 1)
+                yield count, dream
+                break
+        else:
+            alike.append((words, 1))
+            yield 0, dream
 
 
 def _key(dream: Dream) -> tuple[str, str, str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +47,18 @@ class TrainPlan:
     """Everything that decides a training run besides its data.
 
     `learning_rate` rises linearly over `warmup` (a share of all steps), then falls on a cosine to
-    zero. `kl_weight` multiplies KL(base ‖ model) on the anchors: the base is the model with its
-    adapter switched off. `batch_size` counts samples.
+    zero; with `decay` off it stays at its peak after the warm-up. `kl_weight` multiplies
+    KL(base ‖ model) on the anchors: the base is the model with its adapter switched off. `batch_size`
+    counts samples.
+
+    Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
+    no run ends at a high rate; with 0 it ends there.
+
+    A new adapter goes on the linear layers whose names end in one of `targets` ("q_proj", "v_proj"; none
+    named: on all but the output), in the last `last_layers` transformer layers (0: in all). `dropout` is
+    the share of a LoRA's input that is dropped in training. With `mask_prompt` off the prompt's tokens
+    carry loss as the reply's do; anchors are compared on their replies all the same. The last five are
+    there so that other recipes can be measured beside ours.
     """
 
     rank: int = 16
@@ -56,7 +70,13 @@ class TrainPlan:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     kl_weight: float = 4.0
+    landing: int = 0
     seed: int = 0
+    targets: tuple[str, ...] = ()
+    last_layers: int = 0
+    dropout: float = 0.0
+    decay: bool = True
+    mask_prompt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +90,14 @@ class Step:
     kl: float
     learning_rate: float
     tokens: int
+    ends_epoch: bool = False
 
+
+UNFINISHED = "unfinished"
+"""The folder beside a training's `out` that holds what it needs to go on after it was killed."""
 
 Watch = Callable[[Step], bool]
-"""Called after each step; returning True ends the training there."""
+"""Called after each step; True says that it is enough: the run lands (see TrainPlan) or, by default, ends."""
 
 
 class Engine(Protocol):
@@ -117,7 +141,12 @@ class Engine(Protocol):
         out: Path,
         watch: Watch,
     ) -> None:
-        """Train the adapter that is loaded (or a new one) and save it to `out` in PEFT's format."""
+        """Train the adapter that is loaded (or a new one) and save it to `out` in PEFT's format.
+
+        A run that was killed goes on where it last saved itself (in the folder `UNFINISHED` beside `out`)
+        when the same is asked for again, and ends with the same weights; steps that are done are not
+        watched again. After the end nothing of it stays there.
+        """
         ...
 
     def merge(self, out: Path) -> None:
@@ -142,8 +171,38 @@ def open_engine(
     Raises:
         BadModel: no such engine, or a folder that it cannot read.
     """
+    if name == "auto":
+        name = choose_engine(model)
     if name == "peft":
         from ada_memory.engines.peft import PeftEngine
 
         return PeftEngine(model, adapter, hardware)
-    raise BadModel(f"there is no engine called {name!r}", hint='use engine = "peft"')
+    if name == "mlx":
+        if not has_mlx():
+            hint = "pip install 'ada-memory[mlx]', or set model.engine to auto"
+            raise BadModel("MLX is not installed", hint=hint)
+        from ada_memory.engines.mlx import MlxEngine
+
+        return MlxEngine(model, adapter, hardware)
+    raise BadModel(f"there is no engine called {name!r}", hint="use engine = auto, peft or mlx")
+
+
+def choose_engine(model: Path) -> Literal["peft", "mlx"]:
+    """What "auto" stands for: mlx on Apple silicon and for folders that mlx-lm quantised, else peft."""
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    if has_mlx() and (apple or quantised(model)):
+        return "mlx"
+    return "peft"
+
+
+def has_mlx() -> bool:
+    """Whether MLX and mlx-lm are installed, without importing them."""
+    return all(importlib.util.find_spec(name) is not None for name in ("mlx", "mlx_lm"))
+
+
+def quantised(model: Path) -> bool:
+    """Whether mlx-lm packed the weights of this folder into a few bits."""
+    try:
+        return "quantization" in json.loads((model / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False

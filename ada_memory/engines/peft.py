@@ -14,13 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ada_memory.engines import memory
 from ada_memory.engines import peft_load as load
-from ada_memory.engines.engine import Completion, Hardware, Sampling, TrainPlan, Watch
+from ada_memory.engines.engine import UNFINISHED, Completion, Hardware, Sampling, TrainPlan, Watch
+from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.peft_decode import decode, draws
+from ada_memory.engines.peft_resume import SHARE, Checkpoint, digest_of
 from ada_memory.engines.peft_rows import Packed, pack, reply_logits
-from ada_memory.engines.peft_text import Row, Wording
-from ada_memory.engines.peft_train import Trainee, train
+from ada_memory.engines.peft_step import Trainee, way
+from ada_memory.engines.peft_train import train
 from ada_memory.engines.schedule import grouped
+from ada_memory.engines.text import Row, Wording
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Chat, Sample
 
@@ -32,8 +36,13 @@ class PeftEngine:
     """A model in memory, with or without an adapter on it. Keeps the `Engine` protocol.
 
     Hardware "auto" means CUDA where there is some; bfloat16 on it; on the CPU float32 for models below 200M
-    parameters (trained in bfloat16 autocast where the CPU has it in hardware) and bfloat16 above.
+    parameters (trained with products in bfloat16 where the CPU has it in hardware) and bfloat16 above.
+    `saving` is the share of the time that a training may spend on saving itself, `most` the tokens that
+    it runs at a time (0: as many as memory holds).
     """
+
+    saving = SHARE
+    most = 0
 
     def __init__(self, model: Path, adapter: Path | None = None, hardware: Hardware = Hardware()) -> None:
         """Load the folders.
@@ -139,24 +148,35 @@ class PeftEngine:
     ) -> None:
         """Train the adapter that is loaded (its rank and alpha stay) or a new one; save it to `out`.
 
-        Only the last message of a sample carries loss, times its weight. Same data, plan and thread count
-        give the same bytes. `watch` may call `generate` on this engine.
+        Only the last message of a sample carries loss, times its weight, unless the plan says otherwise. Same
+        data, plan and thread count give the same bytes. `watch` may call `generate` on this engine.
 
         Raises:
             BadInput: no samples, or one that does not end with the assistant.
-            AdaError: the loss became NaN or infinite; nothing is saved.
+            AdaError: the loss became NaN or infinite, or there is too little memory for a single row; nothing
+                is saved.
         """
         if not samples:
             raise BadInput("there is nothing to train on")
         rows, held = self._rows(samples), self._rows(anchors)
+        if not plan.mask_prompt:
+            rows = [Row(row.prompt[:1], row.prompt[1:] + row.reply) for row in rows]
         model = self._ready()
         if not self._adapted:
-            self._model = model = load.new_adapter(model, plan.rank, plan.alpha, plan.seed)
+            self._model = model = load.new_adapter(model, plan)
             self._adapted = True
-        trainee = Trainee(model, self._wording.pad, self._tokens(training=True), self._mixed)
-        train(trainee, rows, [sample.weight for sample in samples], held, plan, watch)
-        model.eval()
+        load.set_dropout(model, plan.dropout)
+        lesson = Lesson(rows, [s.weight for s in samples], [s.pool for s in samples], held)
+        digest = digest_of(lesson, plan, model, load.adapter_state(model))
+        checkpoint = Checkpoint(out.parent / UNFINISHED / f"{out.name}.safetensors", digest, self.saving)
+        trainee = self._trainee(lesson, plan)
+        try:
+            train(trainee, lesson, plan, watch, checkpoint)
+        finally:
+            trainee.recompute_layers(False)
+            model.eval()
         load.save_adapter(model, out)
+        checkpoint.remove()
 
     def merge(self, out: Path, dtype: str = "auto") -> None:
         """Write base + adapter as one Hugging Face folder. The engine itself is used up by it.
@@ -181,6 +201,19 @@ class PeftEngine:
             raise AdaError("this engine was merged and is used up", hint="open the merged folder")
         return self._model
 
+    def _trainee(self, lesson: Lesson, plan: TrainPlan) -> Trainee:
+        """How this model is trained here: the quickest way, as many tokens at a time as memory holds."""
+        model, device = self._model, self._model.device.type
+        free = torch.cuda.mem_get_info(self._model.device)[0] if device == "cuda" else memory.free_memory()
+        run = memory.fit(
+            self._config.to_dict(), plan, free, parameters=self.parameters, device=device, loaded=True
+        )
+        probe = sorted((*lesson.rows, *lesson.anchors), key=len)[:3]
+        trainee = Trainee(model, way(model, self._wording.pad, self._mixed, probe), self.most or run.tokens)
+        if run.checkpointing:
+            trainee.recompute_layers()
+        return trainee
+
     def _rows(self, samples: Sequence[Sample]) -> list[Row]:
         for sample in samples:
             if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
@@ -197,12 +230,10 @@ class PeftEngine:
                 logs = torch.log_softmax(reply_logits(model, packed, mixed=False), -1)
             yield group, logs, packed
 
-    def _tokens(self, *, decoding: bool = False, training: bool = False) -> int:
+    def _tokens(self, *, decoding: bool = False) -> int:
         """Tokens that are run at a time."""
         gpu = self._ready().device.type == "cuda"
         if decoding:
             return 65_536 if gpu else 8_192
         most = (32_768 if gpu else 8_192) if self.parameters < load.SMALL else (4_096 if gpu else 2_048)
-        if training and self.parameters >= load.SMALL:
-            most //= 2
         return min(most, LOGITS // int(self._config.vocab_size))

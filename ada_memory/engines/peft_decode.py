@@ -64,7 +64,7 @@ def decode(
             break
         if len(going) <= (1 - DROP_SHARE) * len(alive):
             keep = torch.tensor(going, device=device)
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)
             tokens, mask, place = tokens[keep], mask[keep], place[keep]
             alive = [alive[at] for at in going]
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
@@ -98,6 +98,6 @@ def _read(
     cache, logits = out.past_key_values, out.logits[:, -1]
     if len(places) < len(prompts):
         spread = torch.tensor(which, device=device)
-        cache.batch_select_indices(spread)
+        cache.reorder_cache(spread)  # by any indices; convolutions (LFM2) know no other way
         logits, mask = logits[spread], mask[spread]
     return logits, cache, mask

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from ada_memory.engines.engine import Hardware
-from ada_memory.errors import AdaError, BadModel
+from ada_memory.engines.engine import Hardware, TrainPlan
+from ada_memory.engines.folder import publish
+from ada_memory.errors import AdaError, BadInput, BadModel
 
 SMALL = 200_000_000
 """Parameters below which float32 costs little memory, so nothing is rounded."""
@@ -87,17 +87,52 @@ def load_adapter(model: Any, folder: Path) -> Any:
     return adapted.eval()
 
 
-def new_adapter(model: Any, rank: int, alpha: int, seed: int) -> Any:
-    """Put a fresh LoRA adapter on every linear layer but the output: A is kaiming noise, B is zero."""
+def new_adapter(model: Any, plan: TrainPlan) -> Any:
+    """Put a fresh LoRA adapter on the linear layers that the plan names: A is kaiming noise, B is zero.
+
+    Raises:
+        BadInput: the model has no linear layer of a name that the plan wants, or fewer layers.
+    """
+    names = linear_names(model)
+    strange = sorted(set(plan.targets) - names)
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    if strange:
+        raise BadInput(f"the model has no linear layer {strange[0]!r}", hint=f"it has {sorted(names)}")
+    if not 0 <= plan.last_layers <= layers:
+        raise BadInput(f"the model has {layers} layers, not {plan.last_layers}")
+    # the names are spelt out where only some layers are meant: peft's "all-linear" knows no layers
+    chosen = list(plan.targets) or (sorted(names) if plan.last_layers else "all-linear")
     config = peft.LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=plan.rank,
+        lora_alpha=plan.alpha,
+        lora_dropout=plan.dropout,
+        target_modules=chosen,
+        layers_to_transform=list(range(layers - plan.last_layers, layers)) if plan.last_layers else None,
+        task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
+        torch.manual_seed(plan.seed)
         adapted = peft.get_peft_model(model, config)
     # peft would write the path that the base has on this machine into the adapter
     adapted.peft_config["default"].base_model_name_or_path = ""
     return adapted
+
+
+def set_dropout(adapted: Any, share: float) -> None:
+    """Drop this share of what enters each LoRA while training; an adapter read from a folder may differ."""
+    for module in adapted.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer) and "default" in module.lora_dropout:
+            module.lora_dropout["default"] = torch.nn.Dropout(share) if share else torch.nn.Identity()
+
+
+def linear_names(model: Any) -> set[str]:
+    """Last parts of the names of the model's linear layers, the output left out ("q_proj")."""
+    output = model.get_output_embeddings()
+    return {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output
+    }
 
 
 def adapter_state(adapted: Any) -> dict[str, torch.Tensor]:
@@ -137,21 +172,6 @@ def save_model(model: Any, tokenizer: Any, out: Path) -> None:
         tokenizer.save_pretrained(str(folder))
 
     publish(out, write)
-
-
-def publish(out: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside `out`, then give it its name in one rename."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.parent / f".tmp-{out.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        write(temporary)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Rows of prompt and reply to logits of the reply's tokens: what scoring and training share.
+"""Rows of prompt and reply, as the model reads them: what scoring and training share.
 
-In: a torch model and rows. Out: float32 logits, flat over all reply tokens of the batch. Rows are padded on
-the right and without a mask: causal attention never looks there, and torch takes its fastest kernel.
+In: a torch model and rows. Out: float32 logits, flat over all reply tokens of the batch; or the rows laid
+one after another. Padded rows are padded on the right and without a mask: causal attention never looks there,
+and torch takes its fastest kernel.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ada_memory.engines.peft_text import Row
+from ada_memory.engines.text import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,27 @@ def pack(rows: Sequence[Row], pad: int, device: torch.device) -> Packed:
     ids = [row.prompt + row.reply + [pad] * (width - len(row)) for row in rows]
     owner = [at for at, row in enumerate(rows) for _ in row.reply]
     place = [len(row.prompt) - 1 + i for row in rows for i in range(len(row.reply))]
+    token = [token for row in rows for token in row.reply]
+
+    def tensor(values: Sequence[object]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Packed(tensor(ids), tensor(owner), tensor(place), tensor(token), [len(row.reply) for row in rows])
+
+
+def chain(rows: Sequence[Row], device: torch.device) -> Packed:
+    """Put rows one after another: ids (1, tokens), `place` counts from the first token of the first row."""
+    ids = [[token for row in rows for token in (*row.prompt, *row.reply)]]
+    starts, at = [], 0
+    for row in rows:
+        starts.append(at)
+        at += len(row)
+    owner = [at for at, row in enumerate(rows) for _ in row.reply]
+    place = [
+        start + len(row.prompt) - 1 + i
+        for start, row in zip(starts, rows, strict=True)
+        for i in range(len(row.reply))
+    ]
     token = [token for row in rows for token in row.reply]
 
     def tensor(values: Sequence[object]) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""The learning rate in closed form, and the order in which samples are trained.
+"""The course of a training run: the learning rate in closed form, and the rows that each step takes.
 
-In: step numbers, lengths, a seed. Out: plain numbers and lists of row numbers. No torch here, so that
-both can be checked by hand.
+In: lengths, a plan. Out: plain numbers and lists of row numbers. No torch here, so that every engine walks
+the same course and it can be checked by hand.
 """
 
 from __future__ import annotations
@@ -9,20 +9,114 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+from ada_memory.engines.engine import Step, TrainPlan
 
 WINDOW = 8
 """Batches that are sorted by length together: little padding, yet a well shuffled epoch."""
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
-    """The rate of `step` (from 1 to `steps`): linear warm-up to `peak`, then a cosine to zero.
+@dataclass(frozen=True, slots=True)
+class Stride:
+    """One step: its number, how many there are by now, the epoch, its rows and anchors, the learning rate."""
+
+    step: int
+    steps: int
+    epoch: int
+    ends_epoch: bool
+    rows: list[int]
+    anchors: list[int]
+    rate: float
+
+    def done(self, loss: float, kl: float, tokens: int) -> Step:
+        """The step as it is watched."""
+        return Step(self.step, self.steps, self.epoch, loss, kl, self.rate, tokens, self.ends_epoch)
+
+
+class Course:
+    """The steps of a run, in order. `pools` names the pool of each row, "" for a row of every epoch.
+
+    Once `land` was called the rest of the rate's curve is walked in `plan.landing` epochs. A run that is
+    resumed is told where it had landed, and takes the same steps.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], pools: Sequence[str], anchors: Sequence[int], plan: TrainPlan
+    ) -> None:
+        self._lengths, self._plan = lengths, plan
+        self._pools = _members(pools)
+        self.batches = math.ceil(len(self._taken(1)) / plan.batch_size)
+        self._planned = self.batches * plan.epochs
+        size = min(plan.batch_size, math.ceil(len(anchors) / self.batches))
+        held = bool(anchors) and plan.kl_weight > 0
+        self._anchors = rotation(anchors, size, plan.seed) if held else repeat([])
+        self._step = 0
+        self.landed = 0
+
+    def land(self) -> None:
+        """Begin the descent after this step; with `plan.landing` 0 the run ends here."""
+        self.landed = self.landed or self._step
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has, as far as is known by now."""
+        if not self.landed:
+            return self._planned
+        return min(self._planned, self.landed + self._plan.landing * self.batches)
+
+    def __iter__(self) -> Iterator[Stride]:
+        plan = self._plan
+        for number in range(1, plan.epochs + 1):
+            taken = self._taken(number)
+            batches = epoch([self._lengths[row] for row in taken], plan.batch_size, plan.seed, number)
+            for at, batch in enumerate(batches, 1):
+                if self._step >= self.steps:
+                    return
+                self._step += 1
+                yield Stride(
+                    self._step,
+                    self.steps,
+                    number,
+                    at == len(batches),
+                    [taken[row] for row in batch],
+                    next(self._anchors),
+                    learning_rate(self._place(), self._planned, plan.learning_rate, plan.warmup, plan.decay),
+                )
+
+    def _taken(self, number: int) -> list[int]:
+        """The rows of an epoch: those without a pool, and of each pool the one whose turn it is."""
+        return [own[(number - 1) % len(own)] for own in self._pools]
+
+    def _place(self) -> float:
+        """How far along the planned curve this step is, in steps."""
+        if not self.landed:
+            return self._step
+        share = (self._step - self.landed) / max(self.steps - self.landed, 1)
+        return self.landed + (self._planned - self.landed) * share
+
+
+def _members(pools: Sequence[str]) -> list[list[int]]:
+    """Rows by pool, in order; a row without one has a place of its own."""
+    members: dict[str | int, list[int]] = {}
+    for row, pool in enumerate(pools):
+        members.setdefault(pool or row, []).append(row)
+    return list(members.values())
+
+
+def learning_rate(step: float, steps: int, peak: float, warmup: float, decay: bool = True) -> float:
+    """The rate at `step` (above 0, up to `steps`): linear warm-up to `peak`, then a cosine to zero.
 
     With w = round(warmup * steps): peak * step / w up to step w, and after it
     peak * (1 + cos(pi * (step - w) / (steps - w + 1))) / 2, which is zero at steps + 1: no step is wasted.
+    Without `decay` it stays at `peak` after step w.
     """
     rising = round(warmup * steps)
     if step <= rising:
         return peak * step / rising
+    if not decay:
+        return peak
     return peak * (1 + math.cos(math.pi * (step - rising) / (steps - rising + 1))) / 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ada_memory.engines.engine import quantised
 from ada_memory.errors import BadModel
 
 AGAIN = "the merge wrote something else than the base: `ada sleep` has another night"
@@ -32,16 +34,15 @@ def changes(base: Path, merged: Path) -> Changes:
     new = {name: file for file in sorted(merged.glob("*.safetensors")) for name in _names(file)}
     relative: dict[str, float] = {}
     not_finite = 0
-    for file in sorted(base.glob("*.safetensors")):
-        for name in _names(file):
-            if name not in new:
-                raise BadModel(f"{merged} lacks the weight {name}", hint=AGAIN)
-            old, fresh = _read(file, name), _read(new[name], name)
-            if old.shape != fresh.shape:
-                raise BadModel(f"{name} has another shape in {merged}", hint=AGAIN)
-            not_finite += int((~torch.isfinite(fresh)).sum())
-            if old.dim() == 2 and not torch.equal(old, fresh):
-                relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
+    for name, old in _weights(base):
+        if name not in new:
+            raise BadModel(f"{merged} lacks the weight {name}", hint=AGAIN)
+        fresh = _read(new[name], name)
+        if old.shape != fresh.shape:
+            raise BadModel(f"{name} has another shape in {merged}", hint=AGAIN)
+        not_finite += int((~torch.isfinite(fresh)).sum())
+        if old.dim() == 2 and not torch.equal(old, fresh):
+            relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
     return Changes(relative, not_finite)
 
 
@@ -60,6 +61,19 @@ def scale_adapter(adapter: Path, out: Path, factor: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / weights.name, {"format": "pt"})
     shutil.copy2(adapter / "adapter_config.json", out / "adapter_config.json")
+
+
+def _weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every weight of a folder by its name, unpacked where mlx-lm quantised it."""
+    if quantised(folder):
+        from ada_memory.engines.mlx_merge import unpacked
+
+        for name, array in unpacked(folder):
+            yield name, torch.from_numpy(array)
+        return
+    for file in sorted(folder.glob("*.safetensors")):
+        for name in _names(file):
+            yield name, _read(file, name)
 
 
 def _names(file: Path) -> list[str]:

@@ -1,8 +1,11 @@
-"""What a night trains on: accepted dreams, a share of core, and what watches them.
+"""What a night trains on: accepted dreams, what is rehearsed, a share of core, and what watches them.
 
-In: dreams, how much their memories matter, the core's rows. Out: chat rows in three lists. `train` carries
-loss, `stop` holds phrasings that are only asked, `anchors` are core rows on which the model is held to its
-base. No prompt of `stop` or of what is withheld ever occurs in `train`.
+In: dreams, how much their memories matter, samples of what is known already, the core's rows. Out: chat rows
+in three lists. `train` carries loss, `stop` holds phrasings that are only asked, `anchors` are rows on which
+the model is held to its base. No prompt of `stop` or of what is withheld ever occurs in `train`.
+
+What is rehearsed and the core lie in pools, whose rows take turns: one of each pool an epoch. So an old
+memory is heard in another phrasing every time, at the price of one row.
 """
 
 from __future__ import annotations
@@ -16,13 +19,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ada_memory.errors import AdaError, BadInput
+from ada_memory.forge.phrasings import held_out, normalise
 from ada_memory.records import Dream, Message, Sample
 from ada_memory.settings import ForgeSettings
 
-STOP_SHARE = 0.15
-STOP_FROM = 4
-"""A memory with fewer distinct questions needs them all for training."""
 LIGHTEST, HEAVIEST = 0.75, 1.25
+OLD_STOPS = 64
+"""Most questions about known memories that watch the training beside the new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A memory of earlier nights: the samples that taught it, and the questions that were only asked.
+
+    `weak` says that those questions were not all answered when the night began.
+    """
+
+    memory: str
+    train: tuple[Sample, ...]
+    stop: tuple[Sample, ...] = ()
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +49,6 @@ class Dataset:
     stop: tuple[Sample, ...]
     anchors: tuple[Sample, ...]
     figures: Mapping[str, object]
-
-
-def normalise(text: str) -> str:
-    """Text as it is compared: casefolded, no punctuation, single spaces."""
-    return " ".join("".join(c for c in text.casefold() if c.isalnum() or c.isspace()).split())
 
 
 def prompt_of(sample: Sample) -> str:
@@ -52,8 +63,9 @@ def build(
     settings: ForgeSettings,
     withheld: frozenset[str],
     seed: int,
+    known: Sequence[Known] = (),
 ) -> Dataset:
-    """Make the night's rows: the same dreams and seed give the same rows.
+    """Make the night's rows: the same arguments give the same rows.
 
     Raises:
         BadInput: a share of core is wanted and there is no core.
@@ -63,22 +75,34 @@ def build(
     never = {normalise(prompt) for prompt in withheld}
     kept = _distinct(dream for dream in dreams if dream.accepted)
     allowed = [dream for dream in kept if normalise(dream.prompt) not in never]
-    held_out = _held_out(allowed, shuffle)
-    train = [dream for dream in allowed if normalise(dream.prompt) not in held_out]
+    asked = held_out(allowed, shuffle)
+    train = [dream for dream in allowed if normalise(dream.prompt) not in asked]
     new = _weighted([_row(dream) for dream in train], saliences)
-    stop = tuple(_row(dream) for dream in allowed if normalise(dream.prompt) in held_out)
+    stop = [_row(dream) for dream in allowed if normalise(dream.prompt) in asked]
+    prompts = {prompt_of(row) for row in new}
+    watched = [row for old in known for row in old.stop if prompt_of(row) not in prompts]
+    asked |= {prompt_of(row) for row in watched}
 
-    # A core row that asks a stop question would teach its answer, one that asks what is new an old answer.
-    taken = never | held_out | {prompt_of(row) for row in new}
+    # A row that asks a stop question would teach its answer, one that asks what is new an old answer.
+    taken = never | asked | prompts
+    due = _rehearsed(known, taken, settings.rehearse, shuffle)
+    taken |= {prompt_of(row) for row in due}
     pool = [row for row in core if prompt_of(row) not in taken]
-    replayed, anchors = _core(pool, len(new), settings, shuffle)
-    rows = (*new, *replayed)
-    figures = _figures(train, rows, replayed) | {
+    replayed, anchors = _core(pool, len(new) + turns(due), settings, shuffle)
+    rows = (*new, *due, *replayed)
+    figures = _figures(train, rows) | {
         "stop": len(stop),
         "anchors": len(anchors),
+        "known": len(known),
         "withheld_dropped": len(kept) - len(allowed),
     }
-    return Dataset(rows, stop, anchors, figures)
+    stop += shuffle.sample(watched, min(len(watched), OLD_STOPS))
+    return Dataset(rows, tuple(stop), anchors, figures)
+
+
+def turns(rows: Sequence[Sample]) -> int:
+    """How many of the rows an epoch takes: each that stands alone, and one of every pool."""
+    return sum(not row.pool for row in rows) + len({row.pool for row in rows if row.pool})
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -112,7 +136,7 @@ def read(folder: Path) -> Dataset:
 
 
 def read_rows(file: Path) -> list[Sample]:
-    """Read chat JSONL; `source`, `weight`, `memories`, `kind` and `dream` may be left out.
+    """Read chat JSONL; `source`, `weight`, `memories`, `kind`, `dream` and `pool` may be left out.
 
     Raises:
         AdaError: the file is missing, or a line of it is damaged; names the line.
@@ -129,8 +153,8 @@ def read_rows(file: Path) -> list[Sample]:
             row = json.loads(line)
             messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
             weight, memories = float(row.get("weight", 1.0)), tuple(row.get("memories", ()))
-            source, kind, dream = row.get("source", "core"), row.get("kind", ""), row.get("dream", "")
-            rows.append(Sample(messages, source, weight, memories, kind, dream))
+            source, *rest = row.get("source", "core"), *(row.get(k, "") for k in ("kind", "dream", "pool"))
+            rows.append(Sample(messages, source, weight, memories, *rest))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdaError(f"line {number} of {file} is not a chat row: {error!r}") from None
     return rows
@@ -149,24 +173,18 @@ def _distinct(dreams: Iterable[Dream]) -> list[Dream]:
     return list(first.values())
 
 
-def _held_out(dreams: Sequence[Dream], shuffle: random.Random) -> set[str]:
-    """The prompts that are only asked: of each memory about 15% of its questions, at least one.
-
-    A prompt that also serves another memory, or another kind of dream, stays in training.
-    """
-    uses: dict[str, set[tuple[str, str]]] = {}
-    questions: dict[str, list[str]] = {}
-    for dream in dreams:
-        prompt = normalise(dream.prompt)
-        uses.setdefault(prompt, set()).add((dream.memories[0], dream.kind))
-        if dream.kind == "question" and prompt not in questions.setdefault(dream.memories[0], []):
-            questions[dream.memories[0]].append(prompt)
-    out: set[str] = set()
-    for prompts in questions.values():
-        if len(prompts) >= STOP_FROM:
-            own = [prompt for prompt in prompts if len(uses[prompt]) == 1]
-            out.update(shuffle.sample(own, min(len(own), max(1, round(STOP_SHARE * len(prompts))))))
-    return out
+def _rehearsed(
+    known: Sequence[Known], taken: set[str], each: int, shuffle: random.Random
+) -> tuple[Sample, ...]:
+    """Samples of known memories: of a weak one every sample, of any other `each` an epoch, taking turns."""
+    rows: list[Sample] = []
+    for old in known:
+        free = [replace(row, source="due", weight=1.0) for row in old.train if prompt_of(row) not in taken]
+        shuffle.shuffle(free)
+        if not old.weak:
+            free = [replace(row, pool=f"{old.memory}/{at % each}") for at, row in enumerate(free)]
+        rows += free
+    return tuple(rows)
 
 
 def _weighted(rows: Sequence[Sample], saliences: Mapping[str, float]) -> list[Sample]:
@@ -194,19 +212,25 @@ def _bounded(weight: float) -> float:
 def _core(
     core: Sequence[Sample], new: int, settings: ForgeSettings, shuffle: random.Random
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Rows to replay, so many that they are `share` of all, and other rows as anchors."""
+    """Rows to replay in pools, so many that they are `share` of every epoch, and other rows as anchors."""
     share = settings.core_share
     wanted = round(share * new / (1 - share))
-    order = _spread(core, shuffle)
+    order = [replace(row, source="core", weight=1.0) for row in _spread(core, shuffle)]
     if wanted and not order:
         raise BadInput(
             "there is no core to replay", hint="give the model a core.jsonl, or set forge.core_share = 0"
         )
-    replayed = [replace(order[i % len(order)], source="core", weight=1.0) for i in range(wanted)]
-    if abs(len(replayed) - share * (new + len(replayed))) > 1:
-        raise AdaError(f"{len(replayed)} of {new + len(replayed)} rows are core, {share:.0%} were wanted")
-    anchors = (order[wanted:] + order[: min(wanted, len(order))])[: settings.anchors]
-    return tuple(replayed), tuple(replace(row, source="core", weight=1.0) for row in anchors)
+    if abs(wanted - share * (new + wanted)) > 1:
+        raise AdaError(f"{wanted} of {new + wanted} rows would be core, {share:.0%} were wanted")
+    # Half of the core at most is replayed: what is left anchors the model without being trained.
+    depth = max(1, min(settings.epochs, len(order) // (2 * wanted))) if wanted else 0
+    replayed = [
+        replace(order[(turn * wanted + at) % len(order)], pool=f"core/{at}")
+        for at in range(wanted)
+        for turn in range(depth)
+    ]
+    used = min(wanted * depth, len(order))
+    return tuple(replayed), tuple((order[used:] + order[:used])[: settings.anchors])
 
 
 def _spread(core: Sequence[Sample], shuffle: random.Random) -> list[Sample]:
@@ -219,16 +243,18 @@ def _spread(core: Sequence[Sample], shuffle: random.Random) -> list[Sample]:
     return [pile[turn] for turn in range(most) for pile in piles if turn < len(pile)]
 
 
-def _figures(new: Sequence[Dream], rows: Sequence[Sample], replayed: Sequence[Sample]) -> dict[str, object]:
-    """Counts of the training rows. A dream counts for its first memory."""
+def _figures(new: Sequence[Dream], rows: Sequence[Sample]) -> dict[str, object]:
+    """Counts of the rows of an epoch. A dream counts for its first memory."""
     kinds: dict[str, list[str]] = {}
     for dream in new:
         kinds.setdefault(dream.memories[0], []).append(dream.kind)
+    due, core = (turns([row for row in rows if row.source == source]) for source in ("due", "core"))
     return {
-        "rows": len(rows),
+        "rows": turns(rows),
         "new": len(new),
-        "core": len(replayed),
-        "core_share": round(len(replayed) / len(rows), 4) if rows else 0.0,
+        "due": due,
+        "core": core,
+        "core_share": round(core / turns(rows), 4) if rows else 0.0,
         "samples_per_memory": {m: {"count": len(k), "kinds": len(set(k))} for m, k in kinds.items()},
         "samples_per_memory_min": min((len(k) for k in kinds.values()), default=0),
         "kinds_per_memory_min": min((len(set(k)) for k in kinds.values()), default=0),

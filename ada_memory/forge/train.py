@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
-from ada_memory.engines.engine import Engine, Sampling, Step, TrainPlan, Watch
+from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Step, TrainPlan, Watch
 from ada_memory.errors import BadInput
-from ada_memory.forge.dataset import Dataset, normalise
+from ada_memory.forge.dataset import Dataset
+from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Sample
 from ada_memory.settings import ForgeSettings
 
@@ -39,35 +40,68 @@ class _Watcher:
     engine: Engine
     stop: Sequence[Sample]
     settings: ForgeSettings
-    file: TextIO
+    file: Path
     watch: Watch
     steps: list[Step] = field(default_factory=list)
     recalls: list[float] = field(default_factory=list)
     ended: str = "epochs"
 
     def __call__(self, step: Step) -> bool:
+        if not self.steps:
+            self._begin(step)
         self.steps.append(step)
-        asked = bool(self.stop) and step.step % (step.steps // self.settings.epochs) == 0
+        asked = bool(self.stop) and step.ends_epoch
         if asked:
             self.recalls.append(recall(self.engine, self.stop))
-        said = f"{self.recalls[-1]:.4f}" if asked else ""
-        figures = (f"{step.loss:.6f}", f"{step.kl:.6f}", f"{step.learning_rate:.4e}", step.tokens, said)
-        csv.writer(self.file, lineterminator="\n").writerow((step.step, step.epoch, *figures))
-        self.file.flush()
+        self._write([_row(step, self.recalls[-1] if asked else None)], "a")
         if self.watch(step):
             self.ended = "watch"
-            return True
+        if asked:
+            self._judge()
+        return self.ended != "epochs"
+
+    def _judge(self) -> None:
+        """Whether enough is known, for enough epochs in a row."""
         last = self.recalls[-self.settings.patience :]
-        if asked and len(last) == self.settings.patience and min(last) >= self.settings.stop_recall:
+        if len(last) == self.settings.patience and min(last) >= self.settings.stop_recall:
             self.ended = "recall"
-            return True
-        return False
+
+    def _begin(self, step: Step) -> None:
+        """Take up the curve of the steps before this one: a run that was killed goes on in its middle."""
+        rows = _curve(self.file)[: step.step - 1]
+        for number, epoch, loss, kl, rate, tokens, said in rows:
+            figures = float(loss), float(kl), float(rate), int(tokens)
+            self.steps.append(Step(int(number), step.steps, int(epoch), *figures))
+            if said:
+                self.recalls.append(float(said))
+                self._judge()
+        self._write([COLUMNS, *rows], "w")
+
+    def _write(self, rows: Sequence[Sequence[object]], mode: str) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open(mode, encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _row(step: Step, recall: float | None) -> Sequence[object]:
+    figures = (f"{step.loss:.6f}", f"{step.kl:.6f}", f"{step.learning_rate:.4e}", step.tokens)
+    return (step.step, step.epoch, *figures, "" if recall is None else f"{recall:.4f}")
+
+
+def _curve(file: Path) -> list[list[str]]:
+    """The whole rows of a curve, without its head; none if there is no file."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [row for row in csv.reader(lines) if len(row) == len(COLUMNS)][1:]
 
 
 def train(
     engine: Engine, dataset: Dataset, settings: ForgeSettings, seed: int, out: Path, watch: Watch
 ) -> TrainReport:
     """Train on the dataset and save the adapter to `out`; loss.csv comes to lie beside it.
+
+    A run that was killed goes on when it is asked for again: its curve has every step once.
 
     Raises:
         BadInput: the dataset holds nothing to train on.
@@ -83,15 +117,17 @@ def train(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         kl_weight=settings.kl_weight,
+        landing=settings.landing,
         seed=seed,
     )
     stop = dataset.stop[:: -(-len(dataset.stop) // ASKED)] if dataset.stop else ()
-    out.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with (out.parent / "loss.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerow(COLUMNS)
-        watcher = _Watcher(engine, stop, settings, file, watch)
-        engine.train(dataset.train, dataset.anchors, plan, out, watcher)
+    # kept where a run that is killed and begun again finds it; the engine keeps its own things there
+    watcher = _Watcher(engine, stop, settings, out.parent / UNFINISHED / "loss.csv", watch)
+    engine.train(dataset.train, dataset.anchors, plan, out, watcher)
+    watcher.file.replace(out.parent / "loss.csv")
+    with suppress(OSError):
+        watcher.file.parent.rmdir()
     return TrainReport(_figures(watcher, time.perf_counter() - began))
 
 

@@ -58,10 +58,13 @@ class Ledger(Store):
 
     def open_night(self, night: NightRecord) -> Future[NightRecord]:
         """Open a night; the one that is there already if its id is taken."""
-        row = (night.id, night.kind, stamp(night.opened_at), night.upto, night.parent, night.seed)
+        row = (
+            night.id, night.kind, stamp(night.opened_at), night.upto, night.parent, night.seed, night.depth
+        )
 
         def write(db: sqlite3.Connection) -> NightRecord:
-            db.execute(f"INSERT INTO nights ({NIGHT}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+            query = f"INSERT INTO nights ({NIGHT}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            db.execute(query, row)
             return to_night(_one(db, f"SELECT {NIGHT} FROM nights WHERE id = ?", night.id, "night"))
 
         return self._write(write)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ada_memory.errors import NotFound
-from ada_memory.hippocampus.ledger import Ledger, Settled
+from ada_memory.hippocampus.ledger import Settled
+from ada_memory.hippocampus.rehearsal import Rehearsal
 from ada_memory.hippocampus.rows import DREAM, Row, to_dream
 from ada_memory.records import Dream, Override, Part
 
@@ -79,7 +80,7 @@ class Answered(NamedTuple):
     asked: str
 
 
-class Lineage(Ledger):
+class Lineage(Rehearsal):
     """The walks of `ada why`."""
 
     def taught(self, generation: str) -> list[Taught]:

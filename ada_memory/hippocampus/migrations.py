@@ -138,8 +138,23 @@ def m005_lineage(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def m006_depth(db: sqlite3.Connection) -> None:
+    """How deep a night was. Those of before had all their cycles and rehearsed: they were deep."""
+    db.execute("ALTER TABLE nights ADD COLUMN depth TEXT NOT NULL DEFAULT 'deep'")
+
+
+def m007_reviews(db: sqlite3.Connection) -> None:
+    """How well learned memories were known, by the night that asked."""
+    db.execute(
+        """CREATE TABLE reviews (
+            night TEXT NOT NULL REFERENCES nights (id), memory TEXT NOT NULL REFERENCES memories (id),
+            asked INTEGER NOT NULL, right INTEGER NOT NULL,
+            PRIMARY KEY (night, memory)) STRICT, WITHOUT ROWID"""
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
-    m001_journal, m002_memories, m003_nights, m004_generations, m005_lineage,
+    m001_journal, m002_memories, m003_nights, m004_generations, m005_lineage, m006_depth, m007_reviews,
 )
 
 

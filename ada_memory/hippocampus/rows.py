@@ -41,7 +41,7 @@ DREAM = (
     "(SELECT json_group_array(json_array(memory, how)) FROM "
     "(SELECT memory, how FROM dream_memories WHERE dream = dreams.number ORDER BY ordinal))"
 )
-NIGHT = "id, kind, opened_at, upto, parent, seed"
+NIGHT = "id, kind, opened_at, upto, parent, seed, depth"
 STAGE = "night, name, outcome, reason, started_at, finished_at, figures"
 GENERATION = "id, parent, night, adapter, created_at, verdict"
 
@@ -111,8 +111,8 @@ def to_dream(row: Row) -> Dream:
 
 def to_night(row: Row) -> NightRecord:
     """A row of NIGHT."""
-    name, kind, opened_at, upto, parent, seed = row
-    return NightRecord(name, kind, datetime.fromisoformat(opened_at), upto, parent, seed)
+    name, kind, opened_at, upto, parent, seed, depth = row
+    return NightRecord(name, kind, datetime.fromisoformat(opened_at), upto, parent, seed, depth)
 
 
 def to_stage(row: Row) -> StageRecord:

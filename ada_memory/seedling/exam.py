@@ -1,7 +1,7 @@
 """Exams: what the seedling is asked.
 
-`write` makes the files that ship with the seedling (`data/core.jsonl`, replayed by night, and
-`data/exam.jsonl`, asked by the health check). `judge` and `in_context` are for benchmarks alone.
+`write` makes the files that ship with the seedling (`data/core.jsonl`, replayed by night, `data/exam.jsonl`
+and `data/craft.jsonl`, asked by the health check). `judge` and `in_context` are for benchmarks alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from random import Random
 
 from ada_memory.dream import prompts
 from ada_memory.records import Chat
-from ada_memory.seedling import core, lessons, world
+from ada_memory.seedling import core, craft, lessons, world
 from ada_memory.topology.exam import Question
 
 _UNTAUGHT_FRAMES = (
@@ -169,14 +169,14 @@ def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:
 
 
 def write(folder: Path) -> None:
-    """Write `core.jsonl` and `exam.jsonl` for the night."""
+    """Write `core.jsonl`, `exam.jsonl` and `craft.jsonl` for the night."""
     folder.mkdir(parents=True, exist_ok=True)
     gate = [asdict(q) for q in core_exam("gate", 0, 2)]
-    for name, rows in (("core", replay()), ("exam", gate)):
+    for name, rows in (("core", replay()), ("exam", gate), ("craft", craft.rows())):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write the seedling's core.jsonl and exam.jsonl.")
+    parser = argparse.ArgumentParser(description="Write the seedling's core, exam and craft.")
     parser.add_argument("folder", type=Path)
     write(parser.parse_args().folder)

@@ -149,8 +149,23 @@ def _night(app: FastAPI, rooms: Rooms) -> None:
     @app.post("/v1/sleep", status_code=202)
     async def sleep(body: s.SleepRequest | None = None) -> s.SleepReply:
         """Open a night now, or go on with the one that is held."""
-        night = await rooms.night.sleep("manual", body.until if body else None)
-        return s.SleepReply(night=night.id, state=str(rooms.night.state()["state"]))
+        asked = body or s.SleepRequest()
+        return _as_it_is(rooms, (await rooms.night.sleep("manual", asked.until, asked.depth)).id)
+
+    @app.post("/v1/wake", status_code=202)
+    async def wake() -> s.SleepReply:
+        """End the night that is under way or held: it halts, and its memories wait for the next."""
+        return _as_it_is(rooms, await rooms.night.wake())
+
+    @app.post("/v1/nights/current/pause")
+    async def pause() -> s.SleepReply:
+        """Stop the night that is under way where it is, until it is resumed, also by another daemon."""
+        return _as_it_is(rooms, await rooms.night.pause())
+
+    @app.post("/v1/nights/current/resume")
+    async def resume() -> s.SleepReply:
+        """Let a night that stands still go on."""
+        return _as_it_is(rooms, await rooms.night.go_on())
 
     @app.get("/v1/nights")
     async def nights(limit: Limit = 20) -> s.Nights:
@@ -179,6 +194,11 @@ def _night(app: FastAPI, rooms: Rooms) -> None:
         return _turned(rooms, now, before)
 
 
+def _as_it_is(rooms: Rooms, night: str) -> s.SleepReply:
+    now = rooms.night.state()
+    return s.SleepReply(night=night, state=str(now["state"]), paused=_text(now["paused"]))
+
+
 def _turned(rooms: Rooms, now: str, before: str) -> s.RollbackReply:
     rooms.events.publish({"event": "active", "generation": now})
     return s.RollbackReply(generation=now, previous=before)
@@ -188,7 +208,7 @@ async def _status(rooms: Rooms, started_at: datetime) -> s.Status:
     journal, settings, state = rooms.journal, rooms.settings, rooms.night.state()
 
     def read() -> tuple[dict[str, int], datetime | None, standing.Standing]:
-        return journal.counts(), journal.last_slept(), standing.read(rooms, state, started_at)
+        return journal.counts(), journal.last_slept(), standing.read(rooms, state)
 
     counts, slept, now = await asyncio.to_thread(read)
     workers = (rooms.embedding.worker, rooms.voice.worker)
@@ -201,7 +221,9 @@ async def _status(rooms: Rooms, started_at: datetime) -> s.Status:
         model=settings.model.name, base=rooms.base.hash, embedder=settings.embedder.name,
         socket=str(rooms.socket), pid=os.getpid(), workers={worker.name: worker.state for worker in workers},
         faults={one.name: s.FaultView(deaths=one.deaths, last=one.fault) for one in workers if one.deaths},
-        started_at=started_at, seconds_left=now.seconds_left, gap_until=now.outlook.gap_until,
+        started_at=started_at, seconds_left=_seconds(state.get("eta_seconds")),
+        night_seconds_left=_seconds(state.get("night_eta_seconds")), depth=_text(state.get("depth")),
+        paused=_text(state.get("paused")), gap_until=now.outlook.gap_until,
         refused_since=refused_since, refused_why=refused_why,
         last_night=None if now.last_night is None else s.LastNightView(**asdict(now.last_night)),
         encoding=s.EncodingView(
@@ -223,6 +245,10 @@ def _checkup(rooms: Rooms, deep: bool) -> dict[str, Finding]:
 
 def _text(value: object) -> str | None:
     return str(value) if value else None
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _table(value: object) -> dict[str, Any] | None:
@@ -261,7 +287,8 @@ def _nights(rooms: Rooms, limit: int) -> s.Nights:
     for night in rooms.journal.nights(limit):
         report = _report(rooms, night)
         rows.append(s.NightSummary(
-            night=night.id, kind=night.kind, opened_at=night.opened_at, parent=night.parent,
+            night=night.id, kind=night.kind, depth=night.depth, opened_at=night.opened_at,
+            parent=night.parent,
             finished=any(stage.name == "report" for stage in rooms.journal.stages(night.id)),
             summary=None if report is None else dict(morning.summary(report)),
         ))
@@ -283,8 +310,8 @@ def _one_night(rooms: Rooms, name: str) -> s.NightView:
         for row in rooms.journal.stages(night.id)
     ]
     return s.NightView(
-        night=night.id, kind=night.kind, opened_at=night.opened_at, parent=night.parent, stages=stages,
-        report=_report(rooms, night),
+        night=night.id, kind=night.kind, depth=night.depth, opened_at=night.opened_at, parent=night.parent,
+        stages=stages, report=_report(rooms, night),
     )
 
 

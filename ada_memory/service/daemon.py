@@ -19,6 +19,7 @@ from pathlib import Path
 from ada_memory.circadian.night import NightRunner
 from ada_memory.circadian.stages import HEAVY
 from ada_memory.circadian.sunset import Sunset
+from ada_memory.engines.engine import UNFINISHED
 from ada_memory.errors import AdaError, BadModel
 from ada_memory.hippocampus.embedder import embedder_hash, resolve
 from ada_memory.hippocampus.journal import Journal
@@ -31,7 +32,7 @@ from ada_memory.service.rooms import Rooms
 from ada_memory.service.serving import Voice
 from ada_memory.service.wire import Door, Server
 from ada_memory.settings import Home, Settings
-from ada_memory.sovereign import generations
+from ada_memory.sovereign import generations, lines
 from ada_memory.sovereign.disk import sweep
 from ada_memory.sovereign.generations import ROOT, Base, Serving
 
@@ -133,10 +134,13 @@ class Daemon:
             home.mind.mkdir(parents=True, exist_ok=True)
             journal = await asyncio.to_thread(Journal.open, home.journal)
             stack.callback(journal.close)
-            for left in await asyncio.to_thread(sweep, home.mind):
+            for left in await asyncio.to_thread(sweep, home.mind, UNFINISHED):
                 log.info("removed %s, which an interrupted write has left", left.relative_to(home.mind))
             vectors = Vectors(home.chroma, embedder)
             stack.callback(vectors.close)
+            chosen = await asyncio.to_thread(lines.change, home, journal, base, self._clock)
+            if chosen is not None:
+                log.info("the base is now %s, as was chosen; %s serves on it", base.name, chosen)
             serving = await asyncio.to_thread(first_serving, home, base)
             await asyncio.to_thread(generations.drop_merged, home, serving.generation)
             voice = Voice(settings.model, logs, serving)

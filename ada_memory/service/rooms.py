@@ -61,7 +61,7 @@ class Rooms:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """A place among those who wait for the voice.
+        """A place among those who wait for the voice; a light night gives way.
 
         Raises:
             Unavailable: all places are taken.
@@ -71,6 +71,7 @@ class Rooms:
         token = object()
         self.chats.add(token)
         try:
-            yield
+            with self.night.asked():
+                yield
         finally:
             self.chats.discard(token)

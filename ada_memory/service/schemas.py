@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ada_memory.records import Chat, Draft, Message, StageName
+from ada_memory.records import Chat, Depth, Draft, Message, StageName
 
 MOST_TOKENS = 4096
 
@@ -201,9 +201,10 @@ class Models(Out):
 
 
 class SleepRequest(In):
-    """Sleep now; `until` names the stage after which the night is held open."""
+    """Sleep now, deeply unless told; `until` names the stage after which the night is held open."""
 
     until: StageName | None = None
+    depth: Depth | None = None
 
 
 class RollbackRequest(In):
@@ -217,10 +218,11 @@ class ResetRequest(In):
 
 
 class SleepReply(Out):
-    """The night that was opened, or that goes on."""
+    """The night that was opened, goes on, stands still or ends. `paused` says for whom: owner or asked."""
 
     night: str
     state: str
+    paused: str | None
 
 
 class RollbackReply(Out):
@@ -278,6 +280,7 @@ class NightView(Out):
 
     night: str
     kind: str
+    depth: str
     opened_at: datetime
     parent: str
     stages: list[StageView]
@@ -289,6 +292,7 @@ class NightSummary(Out):
 
     night: str
     kind: str
+    depth: str
     opened_at: datetime
     parent: str
     finished: bool
@@ -304,7 +308,7 @@ class Nights(Out):
 class ReasonView(Out):
     """One thing that Ada waits for, or that keeps her from sleeping; `detail` is a sentence.
 
-    `what` is night, held, sunset, nothing, gap, refused, last night, encoding, aside or worker.
+    `what` is night, paused, held, sunset, nothing, gap, refused, last night, encoding, aside or worker.
     """
 
     what: str
@@ -352,6 +356,8 @@ class Status(Out):
     stage: str | None
     progress: dict[str, Any] | None
     held: str | None
+    depth: str | None
+    paused: str | None
     waiting: int
     capacity: int
     next_sunset: datetime | None
@@ -365,6 +371,7 @@ class Status(Out):
     base: str
     started_at: datetime
     seconds_left: float | None
+    night_seconds_left: float | None
     gap_until: datetime | None
     refused_since: datetime | None
     refused_why: str

@@ -21,7 +21,6 @@ from ada_memory.service.rooms import Rooms
 
 NIGHTS_BACK = 8
 BEHIND_SECONDS = 60.0
-FIRST_STEPS = 3
 DOING = {
     "gather": "gathering what waits", "dream": "dreaming", "verify": "checking the dreams",
     "dataset": "making the samples", "train": "training", "merge": "merging the weights",
@@ -58,24 +57,22 @@ class Standing:
     outlook: Outlook
     last_night: LastNight | None
     oldest_unencoded: datetime | None
-    seconds_left: float | None
     reasons: tuple[Reason, ...]
 
 
-def read(rooms: Rooms, state: Mapping[str, object], started_at: datetime) -> Standing:
+def read(rooms: Rooms, state: Mapping[str, object]) -> Standing:
     """Everything at once, from the journal: not for the loop's own thread."""
     journal, now = rooms.journal, rooms.clock()
     outlook = rooms.sunset.outlook()
     place = zone(rooms.settings.sunset)
     oldest = next((arrived(one.id) for one in journal.unencoded(1)), None)
     last = _last_night(journal)
-    left = _seconds_left(journal, state, started_at, now)
-    reasons = [*_night(state, left)]
+    reasons = [*_night(state, place)]
     if state["state"] == "awake":
         reasons += [*_sunset(outlook, bool(state.get("held")), now, place), *_sleepless(outlook, place)]
         reasons += _last(last)
     reasons += [*_encoding(rooms, oldest, now), *_children(rooms)]
-    return Standing(outlook, last, oldest, left, tuple(reasons))
+    return Standing(outlook, last, oldest, tuple(reasons))
 
 
 def _last_night(journal: Journal) -> LastNight | None:
@@ -101,38 +98,40 @@ def _ending(rows: list[StageRecord]) -> tuple[str, str]:
     return "learned", str(figures.get("generation", ""))
 
 
-def _seconds_left(
-    journal: Journal, state: Mapping[str, object], started_at: datetime, now: datetime
-) -> float | None:
-    """How long the stage under way will take, if it goes on as it did; None while that cannot be told."""
-    progress = state.get("progress")
-    if not isinstance(progress, dict) or not isinstance(progress.get("done"), int | float):
-        return None
-    done, total = float(progress["done"]), float(progress.get("total") or 0)
-    rows = journal.stages(str(state.get("night")))
-    since = max([started_at, *(row.finished_at for row in rows)])
-    elapsed = (now - since).total_seconds()
-    if done < FIRST_STEPS or total < done or elapsed <= 0:
-        return None
-    return elapsed * (total - done) / done
-
-
-def _night(state: Mapping[str, object], left: float | None) -> Iterator[Reason]:
-    """A night that is under way or held."""
+def _night(state: Mapping[str, object], place: tzinfo) -> Iterator[Reason]:
+    """A night that is under way, stands still or is held."""
+    name, light = state.get("night"), " (light)" if state.get("depth") == "light" else ""
     if state["state"] != "awake":
-        stage = str(state.get("stage") or "")
-        doing = DOING.get(stage, "at its start")
+        doing = DOING.get(str(state.get("stage") or ""), "at its start")
         progress = state.get("progress")
         if isinstance(progress, dict) and progress.get("total"):
             doing += f", {progress.get('done')} of {progress['total']}"
-        if left is not None:
-            doing += f", about {span(left)} left"
-        yield Reason("night", f"night {state.get('night')}: {doing}")
+        yield Reason("night", f"night {name}{light}: {doing}{_left(state)}")
+        yield from _still(state, place)
         if state.get("trouble"):
             yield Reason("stuck", f"the night cannot go on, and tries again: {state['trouble']}")
     elif state.get("held"):
-        held = f"night {state.get('night')} is held after {state['held']}: `ada sleep` finishes it"
+        held = f"night {name}{light} is held after {state['held']}: `ada sleep` finishes it"
         yield Reason("held", held)
+
+
+def _still(state: Mapping[str, object], place: tzinfo) -> Iterator[Reason]:
+    """Why a night that is under way stands still."""
+    since = state.get("paused_since")
+    at = since if isinstance(since, datetime) else None
+    if state.get("paused") == "owner":
+        for_long = f" since {_stamp(at, place)}" if at else ""
+        yield Reason("paused", f"the night is paused{for_long}: `ada resume` lets it go on", at)
+    elif state.get("paused") == "asked":
+        yield Reason("paused", "the night gives way to somebody who asks, and goes on once it is quiet", at)
+
+
+def _left(state: Mapping[str, object]) -> str:
+    """`, about 2 min left, 12 min of the night`; nothing of what is not known."""
+    stage, night = state.get("eta_seconds"), state.get("night_eta_seconds")
+    known = [f"{span(stage)} left"] if isinstance(stage, int | float) else []
+    known += [f"{span(night)} until morning"] if isinstance(night, int | float) else []
+    return f", about {', '.join(known)}" if known else ""
 
 
 def _sunset(outlook: Outlook, held: bool, now: datetime, place: tzinfo) -> Iterator[Reason]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ada_memory.errors import AdaError, BadModel
 from ada_memory.settings import Home, ModelSettings
-from ada_memory.sovereign import shelf
+from ada_memory.sovereign import general, shelf
 from ada_memory.sovereign.manifests import ROOT, active, base_of
 from ada_memory.sovereign.shelf import Entry
 
@@ -29,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """An untouched model: its Hugging Face folder, the SHA-256 of its files, its core and exam (JSONL)."""
+    """An untouched model: its Hugging Face folder, the SHA-256 of its files, its core and exam (JSONL).
+
+    These are the ones that came with it; what it did not bring is taken from the general ones.
+    """
 
     path: Path
     hash: str
@@ -57,7 +61,7 @@ def prepare_base(home: Home, settings: ModelSettings, package: Path = PACKAGE) -
         BadModel: there is no such model, it has no safetensors weights, it cannot be fetched or does not fit
             on the disk, or the copy under the home was changed.
     """
-    name = _called(settings.name)
+    name = called(settings.name)
     try:
         entry = _prepare(home, name, package)
     except OSError as error:
@@ -65,7 +69,8 @@ def prepare_base(home: Home, settings: ModelSettings, package: Path = PACKAGE) -
         raise BadModel(f"{name} cannot be prepared: {error}", hint=hint, field="model.name") from error
     folder = shelf.place(home, entry.hash)
     real = name if not _SHORT_HASH.match(name) else next(iter(entry.sources), name)
-    return Base(folder, entry.hash, _if_file(folder / shelf.DATA[0]), _if_file(folder / shelf.DATA[1]), real)
+    core, exam = _if_file(folder / shelf.DATA[0]), _if_file(folder / shelf.DATA[1])
+    return Base(folder, entry.hash, core or general.CORE, exam or general.EXAM, real)
 
 
 def _prepare(home: Home, name: str, package: Path) -> Entry:
@@ -91,6 +96,49 @@ def verify_base(home: Home, base: Base) -> None:
     shelf.verify(shelf.place(home, base.hash), base.hash)
 
 
+def on_shelf(home: Home, name: str) -> Path | None:
+    """The folder of the base that a name (`called`) stands for, if it is here; nothing is checked."""
+    source = source_folder(name)
+    for entry in shelf.entries(home):
+        same = entry.sources.get(name) == shelf.looks(source) if source else name in entry.sources
+        if same or (_SHORT_HASH.match(name) and entry.hash.startswith(name)):
+            return shelf.place(home, entry.hash)
+    return None
+
+
+def source_folder(name: str, package: Path = PACKAGE) -> Path | None:
+    """The folder that a model (`called`) would be copied from; None for one of the hub."""
+    found = _source(name, package)
+    return found.model if found else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be one of the hub's: owner/model."""
+    return bool(_HUB_ID.match(name))
+
+
+def is_fetched(file: str) -> bool:
+    """Whether a file of a model of the hub would be fetched."""
+    return any(fnmatch(file, pattern) for pattern in _HUB_FILES)
+
+
+def unknown(name: str) -> BadModel:
+    """There is no model of that name."""
+    return BadModel(
+        f"there is no model {name!r}",
+        hint=f"use {SEEDLING}, a folder that exists, or a Hugging Face id such as owner/model",
+        field="model.name",
+    )
+
+
+def unreachable(name: str, error: Exception) -> BadModel:
+    """A model of the hub that could not be looked at or fetched."""
+    said = str(error).strip().splitlines()
+    hint = "check the name, the network and the room on the disk; a folder works without a network"
+    why = said[0] if said else type(error).__name__
+    return BadModel(f"{name} could not be fetched: {why}", hint=hint, field="model.name")
+
+
 def model_hash(folder: Path) -> str:
     """SHA-256 over the files of a model that an engine may load, in hex.
 
@@ -101,7 +149,7 @@ def model_hash(folder: Path) -> str:
     return shelf.content_hash(folder)
 
 
-def _called(name: str) -> str:
+def called(name: str) -> str:
     """The name by which a model is remembered: a folder goes by its whole path."""
     folder = Path(name).expanduser()
     known = _SEEDLINGS.match(name) or _SHORT_HASH.match(name)
@@ -190,12 +238,8 @@ def _must_be_model(folder: Path) -> None:
 
 
 def _download(home: Home, name: str) -> Path:
-    if not _HUB_ID.match(name):
-        raise BadModel(
-            f"there is no model {name!r}",
-            hint=f"use {SEEDLING}, a folder that exists, or a Hugging Face id such as owner/model",
-            field="model.name",
-        )
+    if not is_hub_id(name):
+        raise unknown(name)
     # Imported here: it costs a second that only those pay who name a model of the hub.
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
@@ -203,8 +247,7 @@ def _download(home: Home, name: str) -> Path:
     try:
         snapshot_download(name, local_dir=partial, allow_patterns=_HUB_FILES)
     except (OSError, ValueError) as error:  # the hub's errors derive from these two
-        hint = "check the name, the network and the room on the disk"
-        raise BadModel(f"{name} could not be fetched: {error}", hint=hint, field="model.name") from error
+        raise unreachable(name, error) from error
     _must_be_model(partial)
     return partial
 

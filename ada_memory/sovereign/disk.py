@@ -95,9 +95,13 @@ def remove(folder: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def sweep(folder: Path) -> list[Path]:
-    """Remove what interrupted writes have left under `folder`; only for who alone writes there."""
-    left = [path for path in sorted(folder.rglob(f"{TEMPORARY}*")) if not path.is_symlink()]
+def sweep(folder: Path, spare: str = "") -> list[Path]:
+    """Remove what interrupted writes have left under `folder`; only for who alone writes there.
+
+    A folder that holds one called `spare` stays: somebody will go on with it.
+    """
+    found = [path for path in sorted(folder.rglob(f"{TEMPORARY}*")) if not path.is_symlink()]
+    left = [path for path in found if not (spare and (path / spare).is_dir())]
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

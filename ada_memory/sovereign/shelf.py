@@ -35,7 +35,7 @@ from ada_memory.sovereign.disk import (
     to_json,
 )
 
-DATA = ("core.jsonl", "exam.jsonl")
+DATA = ("core.jsonl", "exam.jsonl", "craft.jsonl")
 """What may come with a model and is no part of its identity: a better exam is no other model."""
 _SHORT = 12
 _NOT_LOADED = frozenset({".md", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".msgpack", ".h5", ".ot"})
@@ -134,7 +134,7 @@ def put(home: Home, name: str, source: Path) -> Entry:
     """
     before = looks(source)
     need, free = sum(size for size, _ in before.values()), shutil.disk_usage(home.bases).free
-    full = f"{source} does not fit on the disk: its copy needs {_size(need)}, and {_size(free)} are free"
+    full = f"{source} does not fit on the disk: its copy needs {size(need)}, and {size(free)} are free"
     mend = f"make room under {home.bases}, or keep the home on a larger disk ($ADA_HOME)"
     if need + _GAP_BYTES > free:
         raise BadModel(full, hint=mend, field="model.name")
@@ -319,5 +319,6 @@ def _slug(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:_SHORT]
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes as people read them."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

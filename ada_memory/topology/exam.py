@@ -25,7 +25,8 @@ def normal(text: str) -> str:
 class Question:
     """A chat to continue; right if the reply holds `answer` and none of `wrong`.
 
-    `key` names what is asked, so that training data can be checked against it.
+    "copper|salt" is held if either is. `key` names what is asked, so that training data can be checked
+    against it.
     """
 
     category: str
@@ -36,10 +37,14 @@ class Question:
 
     def right(self, reply: str) -> bool:
         """Whether a reply counts, after normalisation."""
-        said, answer = f" {normal(reply)} ", f" {normal(self.answer)} "
-        if not answer.strip() or answer not in said:
+        said = f" {normal(reply)} "
+        held = [f" {answer} " for part in self.answer.split("|") if (answer := normal(part))]
+        held = [answer for answer in held if answer in said]
+        if not held:
             return False
-        rest = said.replace(answer, " | ")
+        rest = said
+        for answer in held:
+            rest = rest.replace(answer, " | ")
         return not any(f" {normal(w)} " in rest for w in self.wrong)
 
 

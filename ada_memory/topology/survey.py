@@ -13,6 +13,8 @@ from ada_memory.records import Chat, Sample
 from ada_memory.topology.exam import Question, marks, normal, sit
 
 _PROMPTS = 256
+BLIND = 0.2
+"""Marks of the parent below which a category cannot tell whether the child is worse: nothing can fall."""
 
 
 def survey(
@@ -28,19 +30,26 @@ def survey(
     before, after = sit(parent, questions), sit(child, questions)
     weights = changes(base_folder, child_folder)
     fixed = list(prompts)[:_PROMPTS]
+    new = [row for row in stop if row.source == "new"]
+    known = [row for row in stop if row.source != "new"]
+    marked = marks(questions, before)
     return {
-        "exam_before": marks(questions, before),
+        "exam_before": marked,
         "exam_after": marks(questions, after),
         "exam_items": len(questions),
+        "exam_blind": sorted(name for name, mark in marked.items() if name != "all" and mark < BLIND),
         "kl": divergence(parent, child, fixed) if fixed else float("nan"),
         "norm_growth": max(weights.relative.values(), default=float("nan")),
         "norm_growth_worst": max(weights.relative, key=lambda k: weights.relative[k], default=""),
         "not_finite": weights.not_finite,
         "repetition": repetition(after),
         "empty": sum(not reply.strip() for reply in after) / max(1, len(after)),
-        "recall": recall(child, stop),
-        "recall_before": recall(parent, stop),
-        "recall_items": len(stop),
+        "recall": recall(child, new),
+        "recall_before": recall(parent, new),
+        "recall_items": len(new),
+        "recall_known": recall(child, known) if known else None,
+        "recall_known_before": recall(parent, known) if known else None,
+        "recall_known_items": len(known),
     }
 
 

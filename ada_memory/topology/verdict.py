@@ -10,6 +10,10 @@ from ada_memory.records import Verdict
 from ada_memory.settings import TopologySettings
 
 SAFETY = ("identity", "refusal")
+CHANCE = 0.5
+"""What a verifier gets right that knows nothing: as many samples are true as are false."""
+SCALED = ("exam_drop", "craft_drop", "kl", "norm_growth")
+"""Rules on how much the model has changed: an adapter of less strength may keep them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,12 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
             for name in sorted(before)
             if name != "all"
         ),
+        _most(
+            "craft_drop",
+            _drop(_skill(figures.get("craft_before")), _skill(figures.get("craft_after")), "verify"),
+            limits.craft_drop,
+            "it must still tell what a memory says from what it does not",
+        ),
         _most("not_finite", figures.get("not_finite"), 0, "weights must be numbers"),
         _most("kl", figures.get("kl"), limits.kl, "answers to what was not taught must stay as they were"),
         _most("norm_growth", figures.get("norm_growth"), limits.norm_growth, "no matrix may be overwritten"),
@@ -59,10 +69,7 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
 def too_strong(rules: Sequence[Rule]) -> bool:
     """Whether a smaller change may pass: all that is broken is a limit on how much the model has changed."""
     broken = [rule for rule in rules if not rule.ok]
-    return all(
-        rule.value is not None and rule.figure.partition(".")[0] in ("exam_drop", "kl", "norm_growth")
-        for rule in broken
-    )
+    return all(rule.value is not None and rule.figure.partition(".")[0] in SCALED for rule in broken)
 
 
 def _most(figure: str, value: object, limit: float, why: str) -> Rule:
@@ -82,6 +89,12 @@ def _number(value: object) -> float | None:
 def _drop(before: Mapping[str, object], after: Mapping[str, object], name: str) -> float | None:
     was, now = _number(before.get(name)), _number(after.get(name))
     return None if was is None or now is None else was - now
+
+
+def _skill(value: object) -> Mapping[str, object]:
+    """The verifier's mark; what is less than chance is no worse than that."""
+    mark = _number(_marks(value).get("verify"))
+    return {} if mark is None else {"verify": max(mark, CHANCE)}
 
 
 def _marks(value: object) -> Mapping[str, object]:

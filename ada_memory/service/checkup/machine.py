@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ada_memory.errors import BadSetting
-from ada_memory.service.checkup.finding import Case, Finding, fail, many, ok, size, skipped, warn, worst
+from ada_memory.service.checkup.finding import Case, Finding, fail, many, ok, size, warn, worst
 from ada_memory.settings import CHECKOUT
 
 OLDEST_PYTHON = (3, 11)
@@ -167,6 +167,19 @@ def clock(case: Case) -> Finding:
     return ok(said)
 
 
-def engines(_: Case) -> Finding:
-    """What only the MLX engine needs."""
-    return skipped("mlx and openblas: there is no MLX engine yet")
+def engines(case: Case) -> Finding:
+    """Whether MLX is there if it is wanted, and on Linux the BLAS without which it is slow on the CPU."""
+    from ada_memory.engines import blas
+
+    wanted = case.settings.model.engine
+    if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("mlx_lm") is None:
+        mend = "pip install 'ada-memory[mlx]', or set model.engine to auto"
+        return fail("mlx is not installed, but model.engine is mlx", mend) if wanted == "mlx" else ok("peft")
+    if sys.platform != "linux":
+        return ok("peft and mlx")
+    found = blas.find()
+    if found:
+        return ok(f"peft and mlx, which takes its products from {found}")
+    said = "peft and mlx, which has no OpenBLAS here: on the CPU it is some ten times slower without"
+    mend = "`sudo apt install libopenblas0-pthread`, or your system's openblas package"
+    return warn(said, mend) if wanted == "mlx" else ok(said)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
+from ada_memory.engines import turns
 from ada_memory.errors import BadInput, BadModel
 from ada_memory.records import Chat, Message
+
+_REPLY = "Quite so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,13 @@ class Wording:
             raise BadModel("the model has no chat template", hint="use an instruct or chat model")
         self._tokenizer = tokenizer
         self.limit = limit
-        added = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._control = sorted({token.content for token in added} - {""}, key=len, reverse=True)
+        self._manners = turns.Manners()
+        self._control = sorted(_control(tokenizer), key=len, reverse=True)
         self.stops = set(generation_stops)
         if tokenizer.eos_token_id is not None:
             self.stops.add(int(tokenizer.eos_token_id))
         self._opening = ""  # what the template writes between its generation prompt and a reply
+        self._manners = turns.manners(self._write)
         self.end_of_turn = self._find_end_of_turn()
         self.stops.add(self.end_of_turn)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_of_turn
@@ -115,17 +117,19 @@ class Wording:
     def _render(self, messages: Sequence[Message], reply: str | None = None) -> str:
         if not messages:
             raise BadInput("a chat needs at least one message")
-        turns = [{"role": m.role, "content": self._plain(m.content)} for m in messages]
-        if reply is not None:
-            turns.append({"role": "assistant", "content": reply})
+        said = [{"role": m.role, "content": self._plain(m.content)} for m in messages]
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    turns, tokenize=False, add_generation_prompt=reply is None
-                )
-            )
-        except TemplateError as error:
+            return self._write(turns.fitting(said, self._manners), reply)
+        except turns.REFUSALS as error:
             raise BadInput(f"the model's chat template refuses this chat: {error}") from None
+
+    def _write(self, said: Sequence[turns.Turn], reply: str | None = None) -> str:
+        """The template's own words. Models that can think aloud are asked not to: no night has use for it."""
+        whole = [*said, {"role": "assistant", "content": reply}] if reply is not None else list(said)
+        rendered = self._tokenizer.apply_chat_template(
+            whole, tokenize=False, add_generation_prompt=reply is None, enable_thinking=False
+        )
+        return str(rendered)
 
     def _plain(self, text: str) -> str:
         """The text without control strings, also without those that taking one out would make."""
@@ -151,15 +155,27 @@ class Wording:
     def _find_end_of_turn(self) -> int:
         """The token that the template writes after a reply, else the tokenizer's end of text."""
         asked = (Message("user", "a"),)
-        before, after = self._render(asked), self._render(asked, reply="b")
-        if after.startswith(before):
-            self._opening = after[len(before) :].partition("b")[0]
-            special = self.stops | set(self._tokenizer.added_tokens_decoder)
-            for token in self._encode([after[len(before) :]])[0]:
-                if token in special:
-                    return int(token)
+        before, after = self._render(asked), self._render(asked, reply=_REPLY)
+        head, _, tail = after.rpartition(_REPLY)
+        if head.startswith(before):
+            self._opening = head[len(before) :]
+        special = {i for i, token in self._tokenizer.added_tokens_decoder.items() if token.special}
+        for token in self._encode([tail])[0]:
+            if token in self.stops | special:
+                return int(token)
         if self._tokenizer.eos_token_id is not None:
             return int(self._tokenizer.eos_token_id)
         if self.stops:
             return min(self.stops)
         raise BadModel("the model has no token that ends a turn", hint="set eos_token in its tokenizer")
+
+
+def _control(tokenizer: Any) -> set[str]:
+    """Strings that steer the model: special tokens, and tags that the template writes (Qwen3's <think>)."""
+    added = tokenizer.added_tokens_decoder.values()
+    return {
+        token.content
+        for token in added
+        if token.content.strip()
+        and (token.special or (token.content[0] == "<" and token.content in tokenizer.chat_template))
+    }

@@ -1,0 +1,159 @@
+"""`ada bench nights`: thirty days of new facts, a night after each, and what is still known of all of them.
+
+One daemon lives through all of it. After every night it is asked for tonight's facts and for every fact ever
+taught, in phrasings that no night has seen, and sits an exam of which nothing is ever trained or replayed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ada_memory.bench import day as days
+from ada_memory.bench.house import House, house
+from ada_memory.bench.night import assert_apart, say
+from ada_memory.engines.engine import Engine
+from ada_memory.errors import AdaError, BadInput
+from ada_memory.seedling import exam
+from ada_memory.topology.exam import Question, marks, sit
+
+EXAM_SCALE = 4
+"""Makes an exam of about 1,000 items."""
+
+
+def run(
+    nights: int,
+    facts_per_night: int,
+    seed: int,
+    home: Path | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Run the benchmark; a line a night goes to standard error.
+
+    Raises:
+        AdaError: the daemon failed, or something that judges was found in what was trained on.
+    """
+    calendar = days.calendar(nights, facts_per_night, seed)
+    core = exam.core_exam("judge", seed, EXAM_SCALE)
+    with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
+        kept_back = Path(scratch) / "withheld.txt"
+        kept_back.write_text("\n".join(days.withheld([t for day in calendar for t in day])) + "\n", "utf-8")
+        flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
+        with house(home, flags) as ada:
+            before = marks(core, sit(ada.engine(), core))
+            say(f"before: exam {before['all']:.3f} on {len(core)} items")
+            rows: list[dict[str, Any]] = []
+            for number, told in enumerate(calendar, 1):
+                row = _night(ada, told, number)
+                engine, taught = ada.engine(), calendar[:number]
+                row |= _ask(engine, taught, core)
+                assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
+                rows.append(row)
+                say(_line(row, before["all"]))
+    return _figures(rows, before, len(core)) | {"seed": seed, "facts_per_night": facts_per_night}
+
+
+def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]:
+    """Post a day, sleep, and what the night itself has to say."""
+    for item in told:
+        ada.client.post(item.text, app="bench")
+    ada.wait_encoded()
+    began = time.monotonic()
+    name = str(ada.client.sleep()["night"])
+    report = ada.wait_night(name)
+    seconds = round(time.monotonic() - began, 1)
+    folder = ada.home.nights / name
+    trained, mapped, built = (_figures_of(folder, stage) for stage in ("train", "map", "dataset"))
+    return {
+        "night": number, "name": name, "verdict": report.get("verdict"), "seconds": seconds,
+        "seconds_by_stage": report.get("seconds_by_stage"), "rows": built.get("rows"),
+        "due": built.get("due"), "reviewed": built.get("reviewed"), "recall_due": built.get("recall_due"),
+        "epochs": trained.get("epochs"), "steps": trained.get("steps"),
+        "stop_recall": trained.get("stop_recall"), "adapter_norm": mapped.get("norm_growth"),
+    }
+
+
+def _ask(engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question]) -> dict[str, Any]:
+    by_day = [days.recall(engine, days.questions(day)) for day in taught]
+    weights = [len(days.questions(day)) for day in taught]
+    exam_now = marks(core, sit(engine, core))
+    return {
+        "recall_tonight": round(by_day[-1], 4),
+        "recall_all": round(sum(r * w for r, w in zip(by_day, weights, strict=True)) / sum(weights), 4),
+        "recall_first": round(by_day[0], 4),
+        "exam": round(exam_now.pop("all"), 4),
+        "exam_by_category": {name: round(mark, 4) for name, mark in exam_now.items()},
+    }
+
+
+def _all(taught: Sequence[Sequence[days.Told]]) -> list[Question]:
+    return [question for day in taught for question in days.questions(day)]
+
+
+def _figures_of(folder: Path, stage: str) -> dict[str, Any]:
+    path = folder / stage / "result.json"
+    return dict(json.loads(path.read_text("utf-8"))["figures"]) if path.is_file() else {}
+
+
+def _line(row: Mapping[str, Any], exam_start: float) -> str:
+    return (
+        f"night {row['night']:>2}: {row['verdict']}, tonight {row['recall_tonight']:.2f}, "
+        f"all {row['recall_all']:.3f}, first {row['recall_first']:.2f}, "
+        f"exam {row['exam'] - exam_start:+.3f}, {row['seconds']:.0f} s"
+    )
+
+
+def _figures(rows: Sequence[Mapping[str, Any]], before: Mapping[str, float], items: int) -> dict[str, object]:
+    recalls, exams = [row["recall_all"] for row in rows], [row["exam"] for row in rows]
+    return {
+        "recall_all_final": recalls[-1],
+        "recall_all_min": min(recalls),
+        "recall_first_final": rows[-1]["recall_first"],
+        "exam_start": round(before["all"], 4),
+        "exam_min": min(exams),
+        "exam_final": exams[-1],
+        "exam_items": items,
+        "exam_by_category_start": {k: round(v, 4) for k, v in before.items() if k != "all"},
+        "seconds_night_2": rows[1]["seconds"] if len(rows) > 1 else None,
+        "seconds_last": rows[-1]["seconds"],
+        "rejected": [row["night"] for row in rows if row["verdict"] not in ("activate", "reduced")],
+        "nights": list(rows),
+    }
+
+
+def plot(figures: Mapping[str, Any], path: Path) -> None:
+    """Recall, exam and cost by night as a picture (PNG, SVG or PDF, by the name's ending).
+
+    Raises:
+        AdaError: matplotlib is not installed.
+        BadInput: the picture cannot be written there.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise AdaError("a plot needs matplotlib", hint="pip install matplotlib") from None
+    rows = figures["nights"]
+    x = [row["night"] for row in rows]
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for key, label in (
+        ("recall_all", "all facts ever taught"),
+        ("recall_tonight", "tonight's facts"),
+        ("recall_first", "the first night's facts"),
+        ("exam", "exam (never trained)"),
+    ):
+        top.plot(x, [row[key] for row in rows], label=label, marker=".", linewidth=1.5)
+    top.axhline(figures["exam_start"] - 0.02, color="grey", linestyle=":", linewidth=1)
+    top.set(ylabel="share answered right", ylim=(min(0.8, *(row["recall_all"] for row in rows)), 1.005))
+    top.legend(loc="lower left", frameon=False)
+    bottom.bar(x, [row["seconds"] for row in rows], color="grey")
+    bottom.set(xlabel="night", ylabel="seconds")
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        hint = "name a .png in a folder that is there"
+        raise BadInput(f"the plot cannot be written: {error}", hint=hint) from None

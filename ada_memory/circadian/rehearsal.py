@@ -1,0 +1,90 @@
+"""Rehearsal: how well what was learned before is still known, and what becomes of that.
+
+Rows of gather's `known.jsonl` and a model that answers enter; reviews for the journal and graded memories for
+the forge leave. A memory that is due is asked for in the phrasings that were never trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.forge.dataset import Known
+from ada_memory.forge.phrasings import normalise
+from ada_memory.records import Chat, Message, Sample
+
+REPLY = Sampling(max_tokens=48)
+
+
+class Old(NamedTuple):
+    """A known memory with its samples by part of the dataset, and whether it is due for a review."""
+
+    memory: str
+    due: bool
+    train: tuple[Sample, ...]
+    stop: tuple[Sample, ...]
+
+
+Reviews = Mapping[str, tuple[int, int]]
+"""Questions asked and answered right, by memory."""
+
+
+def known(rows: Iterable[Mapping[str, Any]], overridden: Collection[tuple[str, str]]) -> list[Old]:
+    """The rows as samples, without those of claims that a newer memory overrides."""
+    found = []
+    for row in rows:
+        parts: dict[str, list[Sample]] = {"train": [], "stop": []}
+        for made in row["samples"]:
+            if (row["id"], made["claim"]) not in overridden:
+                messages = (Message("user", made["prompt"]), Message("assistant", made["reply"]))
+                parts[made["part"]].append(
+                    Sample(messages, "due", 1.0, (row["id"],), made["kind"], made["dream"])
+                )
+        if parts["train"]:
+            found.append(Old(row["id"], bool(row["due"]), tuple(parts["train"]), tuple(parts["stop"])))
+    return found
+
+
+def review(engine: Engine, memories: Sequence[Old]) -> Reviews:
+    """Ask for every memory that is due, with an empty context; those without a question are left out."""
+    asked = [row for old in memories if old.due for row in old.stop]
+    right = dict.fromkeys((row.memories[0] for row in asked), (0, 0))
+    replies = engine.generate([row.messages[:-1] for row in asked], REPLY) if asked else []
+    for row, reply in zip(asked, replies, strict=True):
+        of, told = right[row.memories[0]]
+        wanted = row.messages[-1].content
+        right[row.memories[0]] = of + 1, told + (normalise(reply.text) == normalise(wanted))
+    return right
+
+
+def graded(memories: Iterable[Old], reviews: Reviews) -> list[Known]:
+    """The memories as the forge rehearses them: weak are those with a question answered wrong."""
+    return [
+        Known(old.memory, old.train, old.stop, weak=_share(reviews.get(old.memory)) < 1) for old in memories
+    ]
+
+
+def answered(engine: Engine, chats: Sequence[Chat]) -> list[Sample]:
+    """What the model itself says to each chat, as rows to be held to; replies cut off are left out."""
+    replies = engine.generate(chats, REPLY)
+    return [
+        Sample((*chat, Message("assistant", reply.text)), "self", kind="neighbour")
+        for chat, reply in zip(chats, replies, strict=True)
+        if reply.finished and reply.text
+    ]
+
+
+def rows(reviews: Reviews) -> list[dict[str, object]]:
+    """The reviews as rows of `reviews.jsonl`."""
+    return [{"memory": memory, "asked": of, "right": right} for memory, (of, right) in reviews.items()]
+
+
+def figures(reviews: Reviews) -> dict[str, object]:
+    """How many memories were asked for, and the mean share of their questions answered right."""
+    shares = [_share(review) for review in reviews.values()]
+    return {"reviewed": len(shares), "recall_due": round(sum(shares) / len(shares), 4) if shares else None}
+
+
+def _share(review: tuple[int, int] | None) -> float:
+    return review[1] / review[0] if review and review[0] else 1.0

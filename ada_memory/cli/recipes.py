@@ -1,0 +1,52 @@
+"""The result of `ada bench recipes`, made readable: its JSON enters, tables leave. A pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ada_memory.cli.show import facts, table
+from ada_memory.cli.text import clean, duration, short
+
+WHY = 160
+"""Characters of the reason why a run broke; the JSON has all of it."""
+
+
+def recipes(result: Mapping[str, Any]) -> RenderableType:
+    """Every recipe on a line, below them every learning rate that was tried."""
+    about = ((name, result.get(name.replace(" ", "_"))) for name in ("model", "device", "facts", "seed"))
+    before = ((f"{name} before", _share(result.get(f"{name}_before"))) for name in ("recall", "core"))
+    return Group(facts((*about, *before)), Text(), _beside(result["recipes"]), _sweeps(result["sweeps"]))
+
+
+def _beside(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    right = ("Learning rate", "Recall", "Core", "Training", "All")
+    made = table("Recipe", "How", *right, right=right)
+    for row in rows:
+        why = f", failed: {short(row['failed'], WHY)}" if "failed" in row else ""
+        rate, recall, core = _rate(row["learning_rate"]), row["recall_heldout"], row["core_after"]
+        took = (duration(row["seconds_train"]), duration(row["seconds"]))
+        cells = (clean(row["name"]), clean(row["kind"]) + why, rate, _share(recall), _share(core), *took)
+        made.add_row(*map(Text, cells), style="bold" if row["kind"] == "night" else "")
+    return made
+
+
+def _sweeps(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    right = ("Learning rate", "Recall, tuning day", "Core, tuning day", "Recall")
+    made = table("Sweep", *right, "", title="Learning rates, chosen on the tuning day", right=right)
+    for row in rows:
+        shares = (_share(row.get(name)) for name in ("recall_tuning", "core_tuning", "recall_heldout"))
+        why = f"failed: {short(row['failed'], WHY)}" if "failed" in row else ""
+        made.add_row(*map(Text, (clean(row["name"]), _rate(row["learning_rate"]), *shares, why)))
+    return made
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0e}"
+
+
+def _share(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"

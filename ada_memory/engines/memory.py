@@ -1,0 +1,139 @@
+"""What a training run will hold in memory, from the numbers of a model's config.json.
+
+In: a config, a plan, tokens at a time. Out: bytes, by what they are for. No torch here and no weights are
+read, so anyone can say what a night will cost before it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from ada_memory.engines.engine import TrainPlan
+
+SMALL = 200_000_000
+"""Parameters below which a model is held in float32 on the CPU, so that nothing is rounded."""
+TOKENS = 8_192
+"""Most tokens that are run at a time."""
+LEAST = 256
+"""Fewest tokens at a time before activations are computed twice instead of kept."""
+SPARE = 0.8
+"""Share of the free memory that a run is fitted into; the rest is for what no formula knows."""
+OURS = TrainPlan()
+"""The plan that is meant where none is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes that decide what a model needs; `parameters` is its count of weights."""
+
+    hidden: int
+    layers: int
+    inner: int
+    queries: int
+    keys: int
+    vocabulary: int
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes at the highest point of a training run; `tokens` are run at a time."""
+
+    weights: int
+    adapter: int
+    activations: int
+    logits: int
+    tokens: int
+    checkpointing: bool
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.weights + self.adapter + self.activations + self.logits
+
+
+def shape(config: Mapping[str, Any], parameters: int | None = None) -> Shape:
+    """Read a config.json; weights are counted from it unless their number is known better.
+
+    A number that it lacks is taken to be small rather than refused: an estimate is not a check.
+    """
+    text: Mapping[str, Any] = config.get("text_config") or config
+    hidden = int(text.get("hidden_size") or 1)
+    layers = int(text.get("num_hidden_layers") or 1)
+    heads = int(text.get("num_attention_heads") or 1)
+    width = int(text.get("head_dim") or hidden // heads)
+    inner = int(text.get("intermediate_size") or 4 * hidden)
+    vocabulary = int(text.get("vocab_size") or 1)
+    queries, keys = heads * width, int(text.get("num_key_value_heads") or heads) * width
+    tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", True)))
+    layer = 2 * hidden * (queries + keys) + 3 * hidden * inner + 2 * hidden
+    counted = layers * layer + (1 if tied else 2) * vocabulary * hidden + hidden
+    return Shape(hidden, layers, inner, queries, keys, vocabulary, parameters or counted)
+
+
+def estimate(
+    config: Mapping[str, Any],
+    plan: TrainPlan = OURS,
+    tokens: int = TOKENS,
+    *,
+    parameters: int | None = None,
+    device: str = "cpu",
+    checkpointing: bool = False,
+) -> Estimate:
+    """What training `tokens` tokens at a time will hold at its highest point, in bytes.
+
+    `config` is a model's config.json; `parameters` its number of weights where it is known (the headers of
+    its safetensors files), `device` "cpu" or "cuda". With `checkpointing` only what enters a layer is kept,
+    and the layer is computed a second time on the way back.
+    """
+    of = shape(config, parameters)
+    small = device == "cpu" and of.parameters < SMALL
+    weights = of.parameters * (6 if small else 2)  # small: float32, and a bfloat16 copy to train with
+    adapted = of.layers * plan.rank * (6 * of.hidden + 2 * of.queries + 2 * of.keys + 3 * of.inner)
+    layer = 2 * (8 * of.hidden + 4 * of.queries + 4 * of.keys + 5 * of.inner + 7 * plan.rank)
+    kept = of.layers * 2 * of.hidden + layer if checkpointing else of.layers * layer
+    return Estimate(
+        weights=weights,
+        adapter=adapted * 4 * 4,  # float32: the weights, their gradients, AdamW's two moments
+        activations=tokens * (kept + 8 * of.hidden),
+        logits=3 * 4 * of.vocabulary * min(tokens, max(2**26 // of.vocabulary, 1)),
+        tokens=tokens,
+        checkpointing=checkpointing,
+    )
+
+
+def fit(
+    config: Mapping[str, Any],
+    plan: TrainPlan,
+    free: int,
+    *,
+    parameters: int | None = None,
+    device: str = "cpu",
+    loaded: bool = False,
+) -> Estimate:
+    """The run that fits into `free` bytes: fewer tokens at a time first, then checkpointing.
+
+    With `loaded` the weights are in memory already and do not count against `free`. If nothing fits, the
+    smallest run is given: compare its `total` with what there is.
+    """
+    runs = []
+    for checkpointing in (False, True):
+        tokens = TOKENS
+        while tokens >= LEAST:
+            run = estimate(
+                config, plan, tokens, parameters=parameters, device=device, checkpointing=checkpointing
+            )
+            if run.total - (run.weights if loaded else 0) <= SPARE * free:
+                return run
+            runs.append(run)
+            tokens //= 2
+    return runs[-1]
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be taken without swapping."""
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,93 @@
+"""The insides of mlx-lm's models, which give logits of every place and nothing else.
+
+In: a model of mlx-lm, token ids. Out: logits of chosen places only (the output layer is the largest product
+of a small model), the state after any layer. Works on every model whose body is `model` and whose layers are
+a list, which is nearly all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ada_memory.engines.mlx_core import mx
+from ada_memory.errors import BadModel
+
+
+class _Found(Exception):  # noqa: N818
+    """Not an error: the state that was looked for, and no need to go on."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Probe:
+    """Stands in a layer's place, looks like it, and hands over what would enter it."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, state: Any, *_: Any, **__: Any) -> Any:
+        raise _Found(state)
+
+
+class Body:
+    """A model of mlx-lm whose output layer is only run where it is wanted."""
+
+    def __init__(self, model: Any) -> None:
+        """Takes the model over.
+
+        Raises:
+            BadModel: it is built unlike the others.
+        """
+        self.model = model
+        text = getattr(model, "language_model", model)
+        self._inner: Any = getattr(text, "model", None)
+        if not isinstance(getattr(self._inner, "layers", None), list):
+            raise BadModel("this engine cannot read such a model", hint='set model.engine = "peft"')
+        self._where: Any = None
+        body = self
+
+        class Picking(type(self._inner)):  # type: ignore[misc]
+            def __call__(self, *args: Any, **kwargs: Any) -> Any:
+                states = super().__call__(*args, **kwargs)
+                if body._where is None:
+                    return states
+                return states.reshape(-1, states.shape[-1])[body._where][None]
+
+        self._inner.__class__ = Picking
+
+    def logits(self, ids: Any, where: Any, cache: Any = None) -> Any:
+        """Logits at `where`, places counted through the flat ids (rows, width): (places, vocabulary)."""
+        self._where = where
+        try:
+            return self.model(ids, cache=cache)[0].astype(mx.float32)
+        finally:
+            self._where = None
+
+    def state(self, ids: Any, layer: int) -> Any:
+        """The state of each token after `layer` (0 is the embedding): (rows, width, hidden size).
+
+        After the last layer it is what the output layer sees, as in transformers.
+        """
+        layers = self._inner.layers
+        if layer == len(layers):
+            return self._inner(ids)
+        with self._probed(layers, layer):
+            try:
+                self._inner(ids)
+            except _Found as found:
+                return found.state
+        raise BadModel("the model ran past its layers", hint='set model.engine = "peft"')
+
+    @contextmanager
+    def _probed(self, layers: Sequence[Any], layer: int) -> Iterator[None]:
+        self._inner.layers = [_Probe(one) if at == layer else one for at, one in enumerate(layers)]
+        try:
+            yield
+        finally:
+            self._inner.layers = layers

@@ -1,0 +1,251 @@
+"""One step's gradient: rows with a loss, anchors held to the base, in as many passes as memory asks for.
+
+In: a model with an adapter, rows, weights. Out: loss and KL; the gradient is left on the adapter. There are
+two ways through the model: `Quick`, over layers of our own and rows without padding, and `Plain`, as
+transformers and peft do it, for models that the first does not reproduce.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ada_memory.engines.peft_attention import Layout
+from ada_memory.engines.peft_head import divergence, likelihood
+from ada_memory.engines.peft_lean import Lean
+from ada_memory.engines.peft_linear import Layer
+from ada_memory.engines.peft_rows import Packed, chain, pack, reply_logits
+from ada_memory.engines.text import Row
+
+TEACHER_VOCABULARY = 8192
+"""Up to this vocabulary `Plain` keeps the base's log-probabilities on an anchor; `Quick` keeps its states."""
+AGREE = 0.1
+"""Logits of our layers may differ by this share of the logits' spread from the model's own: rounding does
+not come near it, a layer that works otherwise goes far beyond."""
+UNFIT = (NotImplementedError, TypeError, ValueError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that go through the model together: those with a loss first, then anchors.
+
+    `weights` multiply each learning row's sum of nll, `pull` each anchor's sum of KL. `anchors` are the
+    anchors' numbers, by which the base's view of them is kept.
+    """
+
+    rows: Sequence[Row]
+    weights: Sequence[float]
+    anchors: Sequence[int]
+    pull: float
+
+
+class Way(Protocol):
+    """A way through the model, there and back."""
+
+    padded: bool
+
+    def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the part's gradient to the adapter's; gives sum(weight * nll) and pull * sum(KL)."""
+        ...
+
+
+@dataclass(slots=True)
+class Plain:
+    """The model's own forward pass, rows padded, products in bfloat16 by autocast if `mixed`."""
+
+    model: Any
+    pad: int
+    mixed: bool
+    padded: bool = True
+    teacher: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Way`."""
+        packed = pack(part.rows, self.pad, self.model.device)
+        base = self._base(part)
+        logits = reply_logits(self.model, packed, self.mixed)
+        learning = len(logits) - len(base)
+        nll = F.cross_entropy(logits[:learning], packed.token[:learning], reduction="none")
+        loss = (nll * _spread(part, packed, learning)).sum()
+        held = torch.log_softmax(logits[learning:], -1)
+        kl = F.kl_div(held, base, reduction="sum", log_target=True) * part.pull
+        (loss + kl).backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), kl.detach()
+
+    @torch.no_grad()
+    def _base(self, part: Part) -> torch.Tensor:
+        """The base's log-probabilities on the part's anchors: shape (N, vocabulary)."""
+        rows, known = part.rows[len(part.weights) :], self.teacher
+        if not rows:
+            return torch.empty(0, self.model.config.get_text_config().vocab_size, device=self.model.device)
+        if all(anchor in known for anchor in part.anchors):
+            return torch.cat([known[anchor] for anchor in part.anchors]).to(self.model.device)
+        packed = pack(rows, self.pad, self.model.device)
+        with self.model.disable_adapter():
+            base = torch.log_softmax(reply_logits(self.model, packed, self.mixed), -1)
+        if base.shape[-1] <= TEACHER_VOCABULARY:
+            known.update(zip(part.anchors, torch.split(base.cpu(), packed.sizes), strict=True))
+        return base
+
+
+class Quick:
+    """Our layers; rows one after another unless the model mixes tokens outside of attention."""
+
+    def __init__(self, model: Any, pad: int, dtype: torch.dtype) -> None:
+        self._model, self._base, self._pad = model, model.get_base_model(), pad
+        self._lean = Lean(self._base, dtype)
+        self._mixed = dtype is torch.bfloat16 and not self._lean.whole
+        output = self._base.get_output_embeddings()
+        bias = getattr(output, "bias", None)
+        self._head = Layer(
+            output.weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
+        )
+        self._teacher: dict[int, torch.Tensor] = {}
+        self.padded = _mixes_otherwise(self._base)
+
+    def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Way`."""
+        base = self._teach(part)
+        with self._lean():
+            hidden, packed, place = self._states(part.rows)
+            states = hidden.detach()[place]
+            learning = len(states) - len(base)
+            loss, of_loss = likelihood(
+                states[:learning], self._head, packed.token[:learning], _spread(part, packed, learning)
+            )
+            kl, of_kl = divergence(states[learning:], base, self._head)
+            change = torch.cat([of_loss, of_kl.mul_(part.pull)])
+            above = torch.zeros_like(hidden).index_copy_(0, place, change)
+            hidden.backward(above)  # type: ignore[no-untyped-call]
+        return loss, kl * part.pull
+
+    @torch.no_grad()
+    def logits(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Logits that predict each reply token: float32, shape (N, vocabulary)."""
+        with self._lean():
+            hidden, _, place = self._states(rows)
+            head = self._head
+        return F.linear(hidden[place].to(head.weight.dtype), head.weight, head.bias).float()
+
+    def _states(self, rows: Sequence[Row]) -> tuple[torch.Tensor, Packed, torch.Tensor]:
+        """Last hidden states (tokens, width), and where among them those that predict replies are."""
+        device = self._model.device
+        # layers that are not ours expect what autocast gives
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
+            decoder = self._base.get_decoder()
+            if self.padded:
+                packed = pack(rows, self._pad, device)
+                out = decoder(input_ids=packed.ids, use_cache=False)
+                place = packed.row * packed.ids.shape[1] + packed.place
+            else:
+                packed, layout = chain(rows, device), Layout([len(row) for row in rows], device)
+                out = decoder(
+                    input_ids=packed.ids, position_ids=layout.positions[None], use_cache=False, rows=layout
+                )
+                place = packed.place
+        return out.last_hidden_state.flatten(0, 1), packed, place
+
+    @torch.no_grad()
+    def _teach(self, part: Part) -> torch.Tensor:
+        """The base's last states on the part's anchors; worked out once an anchor. Shape (N, width)."""
+        rows, known = part.rows[len(part.weights) :], self._teacher
+        new = [at for at, anchor in enumerate(part.anchors) if anchor not in known]
+        if new:
+            with self._model.disable_adapter(), self._lean():
+                hidden, packed, place = self._states([rows[at] for at in new])
+            states = torch.split(hidden[place], packed.sizes)
+            known.update((part.anchors[at], made.clone()) for at, made in zip(new, states, strict=True))
+        if not rows:
+            return torch.empty(0, self._head.weight.shape[1], device=self._model.device)
+        return torch.cat([known[anchor] for anchor in part.anchors])
+
+
+@dataclass(slots=True)
+class Trainee:
+    """The model that is trained and how: `tokens` go through it at a time, by `way`."""
+
+    model: Any
+    way: Way
+    tokens: int
+    recompute: bool = False
+
+    def recompute_layers(self, on: bool = True) -> None:
+        """Keep only what enters a layer, and compute the rest again when it is needed (1604.06174)."""
+        again: Any = partial(checkpoint, use_reentrant=False)
+        for layer in self.model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.gradient_checkpointing = on
+                layer._gradient_checkpointing_func = again
+        self.recompute = on
+
+
+def way(model: Any, pad: int, mixed: bool, probe: Sequence[Row]) -> Way:
+    """The quickest way that gives the model's own logits on the probe's rows."""
+    plain = Plain(model, pad, mixed)
+    dtype = torch.bfloat16 if mixed else model.dtype
+    try:
+        quick = Quick(model, pad, dtype)
+        ours = quick.logits(probe)
+    except UNFIT:
+        return plain
+    with torch.no_grad():
+        theirs = torch.cat([reply_logits(model, pack([row], pad, model.device), mixed) for row in probe])
+    fits = bool((ours - theirs).abs().max() <= AGREE * theirs.std())
+    return quick if fits else plain
+
+
+def parts(
+    rows: Sequence[Row],
+    weights: Sequence[float],
+    anchors: Sequence[tuple[int, Row]],
+    kl_weight: float,
+    tokens: int,
+    *,
+    padded: bool,
+) -> Iterator[Part]:
+    """One step in parts of at most `tokens` tokens (or one row): loss and KL are means a token over all."""
+    bearing = max(sum(len(row.reply) for row, weight in zip(rows, weights, strict=True) if weight > 0), 1)
+    count = sum(len(row.reply) for _, row in anchors)
+    everyone = [*rows, *(row for _, row in anchors)]
+    for start, stop in _cut([len(row) for row in everyone], tokens, padded):
+        learning = slice(min(start, len(rows)), min(stop, len(rows)))
+        held = anchors[max(start - len(rows), 0) : max(stop - len(rows), 0)]
+        yield Part(
+            everyone[start:stop],
+            [weight / bearing for weight in weights[learning]],
+            [number for number, _ in held],
+            kl_weight / count if held else 0.0,
+        )
+
+
+def _cut(lengths: Sequence[int], tokens: int, padded: bool) -> Iterator[tuple[int, int]]:
+    """Neighbours that together stay within `tokens`, from and up to."""
+    start = taken = longest = 0
+    for at, length in enumerate(lengths):
+        longest = max(longest, length)
+        taken = (at - start + 1) * longest if padded else taken + length
+        if taken > tokens and at > start:
+            yield start, at
+            start, taken, longest = at, length, length
+    if lengths:
+        yield start, len(lengths)
+
+
+def _spread(part: Part, packed: Packed, learning: int) -> torch.Tensor:
+    """The weight of each reply token that carries loss."""
+    weights = torch.tensor([*part.weights, 0.0], device=packed.row.device)
+    return weights[packed.row[:learning]]
+
+
+def _mixes_otherwise(model: Any) -> bool:
+    """Whether tokens meet outside of attention too (LFM2's convolutions): such rows must lie apart."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    convolves = any("conv" in type(module).__name__.lower() for module in model.get_decoder().modules())
+    return convolves or bool(kinds - {"full_attention", "sliding_attention"})
