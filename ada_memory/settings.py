@@ -184,7 +184,7 @@ class ForgeSettings(Section):
     stop_recall: float = Field(
         0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."
     )
-    patience: int = Field(2, ge=1, description="Epochs in a row that must reach it: one may be luck.")
+    patience: int = Field(3, ge=1, description="Epochs in a row that must reach it: one may be luck.")
     landing: int = Field(
         2, ge=0, description="Epochs in which the learning rate then falls to zero; 0 ends training there."
     )

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ada_memory.circadian.bundle import Done, Emit, Ending, Halt, NightBundle, Skip
 from ada_memory.records import StageName
@@ -98,6 +98,18 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         for d in dreams
         if isinstance(d["memories"], list) and d["memories"][0] not in superseded
     ]
+    for known in read_lines(night.done("gather") / "known.jsonl"):
+        rows += [
+            {
+                "messages": [
+                    {"role": "user", "content": sample["prompt"]},
+                    {"role": "assistant", "content": sample["reply"]},
+                ],
+                "source": "due", "weight": 1.0, "memories": [known["id"]], "kind": sample["kind"],
+                "dream": sample["dream"],
+            }
+            for sample in cast("list[dict[str, object]]", known["samples"])
+        ]
     write_lines(work / "train.jsonl", rows)
     return Done({"new": len(rows), "core": 0, "core_share": 0.2, "samples_per_memory_min": 2})
 

@@ -109,21 +109,19 @@ def peaks() -> dict[str, object]:
 
 def peak_rss() -> int:
     """Most resident memory that this process ever had, in bytes."""
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if sys.platform == "linux":  # getrusage would count the parent's, of before the exec
+        status = Path("/proc/self/status").read_text("utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 def cpu_name() -> str:
     """The processor by its own name, where it tells."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    if sys.platform == "linux":
+        info = Path("/proc/cpuinfo").read_text("utf-8")
+        if name := info.partition("model name")[2].partition("\n")[0].strip(" \t:"):
+            return name
     return platform.processor() or platform.machine()
 
 

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, cast
 
-import psutil
-
 from ada_memory.child import ORPHANED, end_with_parent, keep_stdout
 from ada_memory.circadian.bundle import (
     Ending,
@@ -105,6 +103,8 @@ def _lowest_priority() -> None:
             log.info("SCHED_IDLE is not permitted here; nice 19 it is")
     try:
         if sys.platform == "linux":
+            import psutil
+
             psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
         elif sys.platform == "darwin":
             os.setpriority(_PRIO_DARWIN_PROCESS, 0, _PRIO_DARWIN_BG)

@@ -229,7 +229,9 @@ def _taught(
     def how(memory: str, own: bool) -> Literal["learned", "rehearsed", "bridged", "taught"]:
         if memory in learned:
             return "learned" if line.known[memory].generation == name else "rehearsed"
-        return "taught" if own else "bridged"
+        if not own:
+            return "bridged"
+        return "rehearsed" if memory in line.known else "taught"
 
     return v.Listed(
         total=len(rows),
