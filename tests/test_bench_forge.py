@@ -146,7 +146,7 @@ def test_a_short_race_of_our_own(tmp_path: Path) -> None:
 PEERS = [name for name, module in (("mlx-lm", "mlx_lm"), ("trl", "trl")) if importlib.util.find_spec(module)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not PEERS, reason="no competitor is installed")
 def test_the_competitors_train_the_same_rows() -> None:
     figures = forge.run(against=PEERS, engines=["default"], models=["seedling"], facts=2, repeats=1, steps=3)

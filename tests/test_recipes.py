@@ -218,7 +218,7 @@ def test_a_night_that_breaks_is_told_of(tmp_path: Path) -> None:
     assert "failed: the daemon ended" in printed(result)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_night_of_ours_stands_beside_them() -> None:
     result = recipes.run(3, 3, only="ada", settings={"model.threads": "1"})
     (ours,) = result["recipes"]

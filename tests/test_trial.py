@@ -275,7 +275,7 @@ def test_a_folder_in_use_is_not_a_place_to_keep(scratch: Path) -> None:
     assert "not empty" in json.loads(out)["error"]["message"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_five_facts_on_the_seedling(scratch: Path) -> None:
     process = start(scratch, "--set", "dream.cycles=2", said="\n".join(trial.EXAMPLES))
     out, err = process.communicate()
