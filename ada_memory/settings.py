@@ -162,9 +162,9 @@ class ForgeSettings(Section):
 
     rank: int = Field(16, ge=1, description="Rank of the adapter.")
     alpha: int = Field(32, ge=1, description="Scale of the adapter: alpha / rank.")
-    learning_rate: float = Field(5e-4, gt=0, description="Peak of the cosine schedule.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    epochs: int = Field(24, ge=1, description="Most passes over the night's samples.")
+    epochs: int = Field(16, ge=1, description="Most passes over the night's samples.")
     batch_size: int = Field(8, ge=1, description="Samples a step.")
     core_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
@@ -173,7 +173,7 @@ class ForgeSettings(Section):
         2, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
     )
     neighbours: int = Field(
-        12, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
+        4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
     )
     anchors: int = Field(
         768, ge=0, description="Core prompts, most of all, on which the model is held to its base."
