@@ -146,12 +146,12 @@ class DreamSettings(Section):
 
     cycles: int = Field(4, ge=1, description="REM cycles a night.")
     light_cycles: int = Field(2, ge=1, description="REM cycles of a light night.")
-    burst: int = Field(8, ge=1, description="Dreams a memory gets in each cycle.")
+    burst: int = Field(16, ge=1, description="Dreams a memory gets in each cycle.")
     temperature: float = Field(1.2, gt=0, description="Above 1: dreams explore.")
     min_p: float = Field(
         0.05, ge=0, le=1, description="Tokens less likely than this share of the best one are never drawn."
     )
-    samples_per_memory: int = Field(20, ge=1, description="Accepted, distinct dreams wanted of each memory.")
+    samples_per_memory: int = Field(40, ge=1, description="Accepted, distinct dreams wanted of each memory.")
     accept: float = Field(0.5, ge=0, le=1, description="Verifier's score from which a dream is accepted.")
     rewrites: int = Field(2, ge=0, description="Times a failed dream is rewritten before it is set aside.")
     bridges: int = Field(4, ge=0, description="Dreams a cycle that join two distant memories.")
@@ -162,9 +162,9 @@ class ForgeSettings(Section):
 
     rank: int = Field(16, ge=1, description="Rank of the adapter.")
     alpha: int = Field(32, ge=1, description="Scale of the adapter: alpha / rank.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak of the cosine schedule.")
+    learning_rate: float = Field(7e-4, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    epochs: int = Field(16, ge=1, description="Most passes over the night's samples.")
+    epochs: int = Field(8, ge=1, description="Most passes over the night's samples.")
     batch_size: int = Field(8, ge=1, description="Samples a step.")
     core_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
@@ -176,10 +176,11 @@ class ForgeSettings(Section):
         4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
     )
     anchors: int = Field(
-        768, ge=0, description="Core prompts, most of all, on which the model is held to its base."
+        4096, ge=0, description="Core prompts, most of all, on which the model is held to its base."
     )
+    anchor_batch: int = Field(16, ge=1, description="Core prompts a step.")
     kl_weight: float = Field(
-        3.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+        5.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
     )
     stop_recall: float = Field(
         0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."

@@ -114,6 +114,14 @@ def test_what_is_known_is_rehearsed_in_turns_and_what_is_weak_as_a_whole() -> No
     assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
 
 
+def test_without_rehearsal_only_what_is_weak_comes_back() -> None:
+    rows = [sample(f"Old {i} of {m}?", f"Answer {m}.", source="new") for m in range(2) for i in range(4)]
+    known = [data.Known(f"old{m}", tuple(rows[4 * m : 4 * m + 4]), weak=m == 1) for m in range(2)]
+    settings = ForgeSettings(rehearse=0)
+    made = data.build(dreams(), SALIENCES, CORE, settings, frozenset(), 3, known)
+    assert {row.messages[-1].content for row in made.train if row.source == "due"} == {"Answer 1."}
+
+
 def test_a_new_question_is_not_rehearsed_with_its_old_answer() -> None:
     new = dreams(1, 6)
     old = data.Known("old", (sample(new[0].prompt, "What was true before."),))
@@ -159,8 +167,20 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
     assert "Bruno" in swapped and swapped - {"Bruno", "Oslo"}, (
         "names of the core, and blends that are nobody's"
     )
-    assert {prompt for prompt in asked if prompt.startswith(begins)} == asked, "and nobody else's question"
+    theirs = {prompt for prompt in asked if prompt.startswith("Tell me about ")}
+    assert asked - theirs == {prompt for prompt in asked if prompt.startswith(begins)}
+    assert len(theirs) > 2 and not any("Bruno" in prompt or "Oslo" in prompt for prompt in theirs), (
+        "the core's questions are asked about nobody whom anybody knows"
+    )
     assert neighbours(told, core, 0, seed=1) == []
+
+
+def test_whoever_asks_may_call_her_by_her_name() -> None:
+    prompt = "Hey Ada, in which town does Anna live?"
+    told = [replace(sample(prompt, "Lisbon."), source="new", kind="question", memories=("m1",))]
+    core = [sample("Tell me, Ada, about Bruno.", "Bruno likes Oslo.")]
+    asked = [chat[0].content for chat in neighbours(told, core, 8, seed=1)]
+    assert asked and all("Ada" in prompt for prompt in asked)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
@@ -184,8 +204,8 @@ def test_stop_phrasings_are_questions_never_trained() -> None:
     made = build(dreams(8, 24))
     assert not set(prompts(made.stop)) & set(prompts(made.train))
     assert all(row.kind == "question" for row in made.stop)
-    for m in range(8):  # 12 questions each: 15% are 2
-        assert sum(row.memories[0] == f"m{m}" for row in made.stop) == 2
+    for m in range(8):  # 12 phrasings each, of which one is kept out
+        assert sum(row.memories[0] == f"m{m}" for row in made.stop) == 1
 
 
 def test_a_memory_with_few_questions_keeps_them_all() -> None:

@@ -272,7 +272,7 @@ def test_only_one_place_flushes() -> None:
     Of a training's checkpoints nothing depends but some minutes: one that is lost is begun again.
     """
     callers = {path.name for path in SOURCES if "os.fsync" in path.read_text("utf-8")}
-    assert callers - {"peft_resume.py", "mlx_resume.py"} == {"disk.py"}
+    assert callers - {"resume.py"} == {"disk.py"}
 
 
 @pytest.mark.parametrize(("platform", "full"), [("darwin", 1), ("linux", 0)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -29,18 +30,7 @@ class Told:
 def day(facts: int, seed: int, wishes: int = 2) -> list[Told]:
     """Draw a day: no two facts share relation and subject, or relation and value; names are new."""
     rng = Random(f"day:{seed}")
-    told: list[Told] = []
-    seen: set[tuple[str, object]] = set()
-    while len(told) < facts:
-        f = world.fact(rng, unseen=True)
-        if (
-            (f.relation, f.subject) in seen
-            or (f.relation, f.value) in seen
-            or sum(t.of.relation == f.relation for t in told if isinstance(t.of, Fact)) >= 2
-        ):
-            continue
-        seen |= {(f.relation, f.subject), (f.relation, f.value)}
-        told.append(Told(lessons.fact_message(rng, f)[0], f, tuple(rng.sample(f.asks(), JUDGES))))
+    told = _facts(rng, facts, set())
     styles = rng.sample([s.name for s in world.STYLES], wishes)
     while styles:
         w = world.wish(rng, unseen=True)
@@ -55,20 +45,22 @@ def day(facts: int, seed: int, wishes: int = 2) -> list[Told]:
 
 def calendar(nights: int, facts: int, seed: int) -> list[list[Told]]:
     """Draw days of facts, none of which contradicts another one of the same or an earlier day."""
-    rng = Random(f"calendar:{seed}")
-    drawn: list[list[Told]] = []
-    seen: set[tuple[str, object]] = set()
-    while len(drawn) < nights:
-        told: list[Told] = []
-        while len(told) < facts:
-            f = world.fact(rng, unseen=True)
-            alike = sum(t.of.relation == f.relation for t in told if isinstance(t.of, Fact))
-            if {(f.relation, f.subject), (f.relation, f.value)} & seen or alike >= 2:
-                continue
-            seen |= {(f.relation, f.subject), (f.relation, f.value)}
-            told.append(Told(lessons.fact_message(rng, f)[0], f, tuple(rng.sample(f.asks(), JUDGES))))
-        drawn.append(told)
-    return drawn
+    rng, seen = Random(f"calendar:{seed}"), set[tuple[str, object]]()
+    return [_facts(rng, facts, seen) for _ in range(nights)]
+
+
+def _facts(rng: Random, count: int, seen: set[tuple[str, object]]) -> list[Told]:
+    """Facts told, at most two of a relation; `seen` grows by what later ones may not contradict."""
+    told: list[Told] = []
+    of: Counter[str] = Counter()
+    while len(told) < count:
+        f = world.fact(rng, unseen=True)
+        if {(f.relation, f.subject), (f.relation, f.value)} & seen or of[f.relation] == 2:
+            continue
+        seen |= {(f.relation, f.subject), (f.relation, f.value)}
+        of[f.relation] += 1
+        told.append(Told(lessons.fact_message(rng, f)[0], f, tuple(rng.sample(f.asks(), JUDGES))))
+    return told
 
 
 def withheld(told: Sequence[Told]) -> list[str]:

@@ -62,12 +62,12 @@ class Week:
 
 
 def week(nights: int, facts: int, seed: int, core: Sequence[Question] | None = None) -> Week:
-    """Draw so many days of so many facts; no two in all of them share relation and subject or value."""
-    told = days.day(nights * facts, seed, wishes=0)
-    asked = days.questions(told)
+    """Draw so many days of so many facts, none of which contradicts another."""
+    told = days.calendar(nights, facts, seed)
+    asked = days.questions([item for day in told for item in day])
     each = facts * days.JUDGES
     return Week(
-        tuple(tuple(told[n * facts : (n + 1) * facts]) for n in range(nights)),
+        tuple(map(tuple, told)),
         tuple(tuple(asked[n * each : (n + 1) * each]) for n in range(nights)),
         exam.core_exam("judge", seed, 2) if core is None else core,
         seed,

@@ -22,6 +22,7 @@ from ada_memory.bench.gauge import Gauge
 from ada_memory.bench.house import House, house
 from ada_memory.cli.watch import watch
 from ada_memory.dream import craft
+from ada_memory.dream.examples import dreamer
 from ada_memory.engines.engine import Hardware, choose_engine, open_engine
 from ada_memory.errors import BadInput
 from ada_memory.settings import Home, ModelSettings, Settings
@@ -106,7 +107,7 @@ def _examine(base: Base, settings: Settings, about: dict[str, Any], console: Con
     items = craft.read(craft.beside(base.path))
     _say(console, f"The night's own tasks, {len(items)} of them: extract, dream, verify, rewrite, supersede")
     started = time.monotonic()
-    marks = craft.sit(engine, items, settings.dream)
+    marks = craft.sit(dreamer(engine, base.path), items, settings.dream)
     took, can = round(time.monotonic() - started, 1), made.can(marks)
     for row in can.values():
         _say(console, f"  {row['says']}")

@@ -24,6 +24,7 @@ from ada_memory.circadian.bundle import (
     overrides_of,
 )
 from ada_memory.dream import craft, rem
+from ada_memory.dream.examples import dreamer
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
 from ada_memory.engines.engine import Engine, Hardware, Step, open_engine
@@ -46,7 +47,7 @@ STRENGTH = 0.5
 def dream(night: NightBundle, emit: Emit) -> Ending:
     """Read the claims out of the memories, then dream of them in several REM cycles."""
     memories = read_lines(night.done("gather") / "memories.jsonl")
-    generator = DreamGenerator(_dreamer(night), night.settings.dream, night.seed)
+    generator = DreamGenerator(dreamer(_base(night), night.base), night.settings.dream, night.seed)
     readings = generator.read([(str(m["id"]), str(m["text"])) for m in memories])
     near = past_readings(read_lines(night.done("gather") / "known.jsonl"))
     superseded = generator.superseded(readings, near)
@@ -85,7 +86,7 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
     texts = {str(m["id"]): str(m["text"]) for m in read_lines(night.done("gather") / "memories.jsonl")}
     claims = _claims(night)
     dreams = [dream_from(row) for row in read_lines(night.done("dream") / "dreams.jsonl")]
-    generator = DreamGenerator(_dreamer(night), settings, night.seed)
+    generator = DreamGenerator(dreamer(_base(night), night.base), settings, night.seed)
 
     def show(dream: Dream) -> None:
         emit(
@@ -128,7 +129,7 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         rehearsal.graded(known, reviews),
     )
     strangers = neighbours(built.train, core, settings.neighbours, night.seed)
-    held = rehearsal.answered(_dreamer(night), strangers) if strangers else []
+    held = rehearsal.answered(_base(night), strangers) if strangers else []
     forge_dataset.write(replace(built, anchors=(*held, *built.anchors)), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
     return Done({**built.figures, **rehearsal.figures(reviews), "neighbours": len(held)})
@@ -208,9 +209,10 @@ def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
     parent, settings = _voice(night), night.settings.dream
     figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop)
     tasks = craft.read(craft.beside(night.base))
+    before, after = (craft.sit(dreamer(engine, night.base), tasks, settings) for engine in (parent, child))
     return figures | {
-        "craft_before": craft.shares(craft.sit(parent, tasks, settings)),
-        "craft_after": craft.shares(craft.sit(child, tasks, settings)),
+        "craft_before": craft.shares(before),
+        "craft_after": craft.shares(after),
         "craft_items": len(tasks),
     }
 
@@ -243,8 +245,8 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
     return near
 
 
-def _dreamer(night: NightBundle) -> Engine:
-    """The untouched base. What it makes of a memory depends on nothing that other nights have taught.
+def _base(night: NightBundle) -> Engine:
+    """The untouched base, which dreams: what it makes of a memory depends on nothing that nights have taught.
 
     So its craft does not wear, a dream can hold no forgotten memory, and the same text is dreamt of alike.
     """

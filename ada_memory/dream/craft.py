@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from ada_memory.dream import prompts
 from ada_memory.dream.generator import DreamGenerator, yes
 from ada_memory.dream.prompts import Claim
-from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.engines.engine import Sampling, Speaker
 from ada_memory.errors import BadInput
 from ada_memory.records import Chat, DreamKind
 from ada_memory.settings import DreamSettings
@@ -109,7 +109,7 @@ def _item(row: dict[str, Any]) -> Item:
     return Item(**values)
 
 
-def sit(engine: Engine, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
+def sit(engine: Speaker, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
     """Every item done by the model, in order, as the night would have it done with these settings."""
     by_task = {task: [item for item in items if item.task == task] for task in TASKS}
     marks: dict[int, Mark] = {}
@@ -133,7 +133,7 @@ def shares(marks: Sequence[Mark]) -> dict[str, float]:
     return out
 
 
-def _extract(engine: Engine, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
+def _extract(engine: Speaker, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
     named = [(str(number), item.messages[0]) for number, item in enumerate(items)]
     readings = DreamGenerator(engine, settings, _SEED).read(named)
     return [
@@ -150,7 +150,7 @@ def finds(item: Item, claims: Sequence[Claim]) -> bool:
     return every and all(any(row) for row in fits)
 
 
-def _sample(engine: Engine, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
+def _sample(engine: Speaker, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
     """Dreams are drawn at the night's temperature; what is rewritten is decoded greedily, as at night."""
     dreams = items[0].task == "dream"
     drawn = Sampling(_TOKENS, settings.temperature, settings.min_p, seed=_SEED)
@@ -171,7 +171,7 @@ def is_true(item: Item, reply: str) -> bool:
     return holds(prompt, item.asks) and holds(answer, item.says) and not wrong
 
 
-def _judge(engine: Engine, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
+def _judge(engine: Speaker, items: Sequence[Item], settings: DreamSettings) -> list[Mark]:
     least = settings.accept if items[0].task == "verify" else 0.5
     sure = yes(engine, [item.chat() for item in items])
     return [Mark(item, f"{p:.3f}", (p >= least) is item.right) for item, p in zip(items, sure, strict=True)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ada_memory.dream import prompts
 from ada_memory.dream.prompts import Claim
-from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.engines.engine import Sampling, Speaker
 from ada_memory.records import Chat, Dream, DreamKind
 from ada_memory.settings import DreamSettings
 
@@ -37,7 +37,7 @@ class Reading:
     claims: tuple[Claim, ...]
 
 
-def yes(engine: Engine, chats: Sequence[Chat]) -> list[float]:
+def yes(engine: Speaker, chats: Sequence[Chat]) -> list[float]:
     """Probability of Yes against No as the reply to each chat."""
     scored = engine.score([c for c in chats for _ in range(2)], [prompts.YES, prompts.NO] * len(chats))
     sums = [float(np.sum(s)) for s in scored]
@@ -50,7 +50,7 @@ def yes(engine: Engine, chats: Sequence[Chat]) -> list[float]:
 class DreamGenerator:
     """Dreams of memories with one model, one seed and one set of settings."""
 
-    def __init__(self, engine: Engine, settings: DreamSettings, seed: int) -> None:
+    def __init__(self, engine: Speaker, settings: DreamSettings, seed: int) -> None:
         self.engine = engine
         self.settings = settings
         self.seed = seed

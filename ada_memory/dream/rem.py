@@ -10,6 +10,7 @@ from ada_memory.dream.generator import DreamGenerator
 from ada_memory.dream.prompts import Claim
 from ada_memory.dream.verifier import rewrite, verify
 from ada_memory.records import Dream
+from ada_memory.words import overlap
 
 Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
@@ -124,7 +125,7 @@ def _worded(dreams: Iterable[Dream]) -> Iterator[tuple[int, Dream]]:
         words = set(dream.prompt.casefold().split())
         alike = seen[dream.kind]
         for at, (others, count) in enumerate(alike):
-            if len(words & others) > ALIKE * len(words | others):
+            if overlap(words, others) > ALIKE:
                 alike[at] = (others, count + 1)
                 yield count, dream
                 break

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ada_memory.dream import prompts
 from ada_memory.dream.generator import yes
-from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.engines.engine import Sampling, Speaker
 from ada_memory.records import Dream, Read
 from ada_memory.settings import DreamSettings
 
@@ -20,7 +20,7 @@ _ASKED_AGAIN = ("question", "reversal", "choice", "style", "bridge")
 
 
 def verify(
-    engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str], settings: DreamSettings
+    engine: Speaker, dreams: Sequence[Dream], texts: Mapping[str, str], settings: DreamSettings
 ) -> list[Dream]:
     """The same dreams, judged, with what was read for it. `texts` maps memory ids to their text."""
     readable = [d for d in dreams if d.prompt]
@@ -77,7 +77,7 @@ def strays(dream: Dream, told: Sequence[str]) -> set[str]:
     }
 
 
-def rewrite(engine: Engine, dreams: Sequence[Dream], texts: Mapping[str, str]) -> list[Dream]:
+def rewrite(engine: Speaker, dreams: Sequence[Dream], texts: Mapping[str, str]) -> list[Dream]:
     """Failed dreams as the model would put them right; bridges, and what it cannot mend, are left out."""
     failed = [d for d in dreams if d.prompt and d.kind != "bridge"]
     chats = [prompts.rewrite([texts[m] for m in d.memories], d.prompt, d.reply) for d in failed]

@@ -49,7 +49,7 @@ class TrainPlan:
     `learning_rate` rises linearly over `warmup` (a share of all steps), then falls on a cosine to
     zero; with `decay` off it stays at its peak after the warm-up. `kl_weight` multiplies
     KL(base ‖ model) on the anchors: the base is the model with its adapter switched off. `batch_size`
-    counts samples.
+    counts samples, `anchor_batch` the anchors that each step takes besides.
 
     Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
     no run ends at a high rate; with 0 it ends there.
@@ -67,6 +67,7 @@ class TrainPlan:
     warmup: float = 0.1
     epochs: int = 8
     batch_size: int = 32
+    anchor_batch: int = 16
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     kl_weight: float = 4.0
@@ -100,7 +101,19 @@ Watch = Callable[[Step], bool]
 """Called after each step; True says that it is enough: the run lands (see TrainPlan) or, by default, ends."""
 
 
-class Engine(Protocol):
+class Speaker(Protocol):
+    """What can be spoken with: all that dreaming needs of a model."""
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
+        """Continue each chat with an assistant's reply, in batches, in the order given."""
+        ...
+
+    def score(self, chats: Sequence[Chat], replies: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Log-probability (nats) of each token of each reply, end of turn included, given its chat."""
+        ...
+
+
+class Engine(Speaker, Protocol):
     """A loaded model: a Hugging Face folder, with or without a PEFT adapter on it."""
 
     @property
@@ -115,14 +128,6 @@ class Engine(Protocol):
 
     def measure(self, chats: Sequence[Chat]) -> list[int]:
         """Tokens of each chat up to where the reply begins, however long it is."""
-        ...
-
-    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
-        """Continue each chat with an assistant's reply, in batches, in the order given."""
-        ...
-
-    def score(self, chats: Sequence[Chat], replies: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Log-probability (nats) of each token of each reply, end of turn included, given its chat."""
         ...
 
     def distributions(self, chats: Sequence[Chat]) -> NDArray[np.float32]:

@@ -1,10 +1,12 @@
-"""Folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and what must be in them."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from ada_memory.errors import BadModel
 
 
 def publish(out: Path, write: Callable[[Path], None]) -> None:
@@ -20,3 +22,18 @@ def publish(out: Path, write: Callable[[Path], None]) -> None:
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def adapter_weights(folder: Path) -> Path:
+    """The weights in a PEFT adapter's folder.
+
+    Raises:
+        BadModel: the folder is no PEFT adapter.
+    """
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
+        raise BadModel(
+            f"{folder} is not a PEFT adapter: it lacks adapter_config.json or adapter_model.safetensors",
+            hint="roll back to a generation whose adapter is whole",
+        )
+    return weights

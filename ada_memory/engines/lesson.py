@@ -1,4 +1,4 @@
-"""What a training run is to learn. Samples' rows, weights and pools enter; the course of a run leaves."""
+"""What a training run is to learn. Samples enter; rows, their weights and pools, and a run's course leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ada_memory.engines.engine import TrainPlan
 from ada_memory.engines.schedule import Course
-from ada_memory.engines.text import Row
+from ada_memory.engines.text import Row, Wording
+from ada_memory.errors import BadInput
+from ada_memory.records import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,32 @@ class Lesson:
     pools: Sequence[str]
     anchors: Sequence[Row]
 
+    @classmethod
+    def of(
+        cls, wording: Wording, samples: Sequence[Sample], anchors: Sequence[Sample], plan: TrainPlan
+    ) -> Lesson:
+        """The lesson in a model's own words.
+
+        Raises:
+            BadInput: no samples, or one that does not end with the assistant.
+        """
+        if not samples:
+            raise BadInput("there is nothing to train on")
+        rows = _rows(wording, samples)
+        if not plan.mask_prompt:
+            rows = [Row(row.prompt[:1], row.prompt[1:] + row.reply) for row in rows]
+        weights, pools = [sample.weight for sample in samples], [sample.pool for sample in samples]
+        return cls(rows, weights, pools, _rows(wording, anchors))
+
     def course(self, plan: TrainPlan) -> Course:
         """The steps in which a plan takes the rows."""
         lengths, held = ([len(row) for row in part] for part in (self.rows, self.anchors))
         return Course(lengths, self.pools, held, plan)
+
+
+def _rows(wording: Wording, samples: Sequence[Sample]) -> list[Row]:
+    for sample in samples:
+        if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
+            raise BadInput("a sample is a chat of at least two messages that ends with the assistant")
+    chats = [sample.messages[:-1] for sample in samples]
+    return wording.rows(chats, [sample.messages[-1].content for sample in samples])

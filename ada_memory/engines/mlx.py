@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from ada_memory.engines import blas
 from ada_memory.engines import mlx_load as load
-from ada_memory.engines.engine import UNFINISHED, Completion, Hardware, Sampling, TrainPlan, Watch
+from ada_memory.engines.engine import Completion, Hardware, Sampling, TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.mlx_body import Body
 from ada_memory.engines.mlx_core import mx, on_cpu
 from ada_memory.engines.mlx_decode import decode, draws, paddable
 from ada_memory.engines.mlx_merge import merge
-from ada_memory.engines.mlx_resume import SHARE, Checkpoint, digest_of
+from ada_memory.engines.mlx_resume import digest_of
 from ada_memory.engines.mlx_train import Packed, Trainee, log_softmax, pack, train
+from ada_memory.engines.resume import SHARE, Checkpoint
 from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row, Wording
 from ada_memory.errors import AdaError, BadInput
@@ -151,11 +152,7 @@ class MlxEngine:
             BadInput: no samples, or one that does not end with the assistant.
             AdaError: the loss became NaN or infinite; nothing is saved.
         """
-        if not samples:
-            raise BadInput("there is nothing to train on")
-        rows, held = self._rows(samples), self._rows(anchors)
-        if not plan.mask_prompt:
-            rows = [Row(row.prompt[:1], row.prompt[1:] + row.reply) for row in rows]
+        lesson = Lesson.of(self._wording, samples, anchors, plan)
         body = self._ready()
         if self._adapter is None:
             load.new_adapter(body.model, plan)
@@ -164,9 +161,8 @@ class MlxEngine:
         # on the CPU MLX has g++ write the kernels, which takes half a minute once: not for toys
         compiled = not on_cpu() or self.parameters >= COMPILED
         trainee = Trainee(body, self._wording.pad, self._tokens(training=True), compiled)
-        lesson = Lesson(rows, [s.weight for s in samples], [s.pool for s in samples], held)
         digest = digest_of(lesson, plan, body.model)
-        checkpoint = Checkpoint(out.parent / UNFINISHED / f"{out.name}.safetensors", digest, self.saving)
+        checkpoint = Checkpoint.of(out, digest, self.saving)
         try:
             train(trainee, lesson, plan, watch, checkpoint)
         finally:
@@ -196,13 +192,6 @@ class MlxEngine:
         # mlx-lm lets all of Gemma 2's layers see everything: true up to the length of its window only
         narrow = self._text["model_type"] == "gemma2"
         return min(limit, int(self._text["sliding_window"])) if narrow else limit
-
-    def _rows(self, samples: Sequence[Sample]) -> list[Row]:
-        for sample in samples:
-            if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
-                raise BadInput("a sample is a chat of at least two messages that ends with the assistant")
-        chats = [sample.messages[:-1] for sample in samples]
-        return self._wording.rows(chats, [sample.messages[-1].content for sample in samples])
 
     def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any, Packed]]:
         """Log-probabilities over the vocabulary for the reply tokens, group by group of like length."""

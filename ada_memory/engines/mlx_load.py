@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ada_memory.engines.engine import Hardware, TrainPlan
-from ada_memory.engines.folder import publish
+from ada_memory.engines.folder import adapter_weights, publish
 from ada_memory.engines.mlx_core import LoRALinear, choose_device, lm, mx, nn, on_cpu, trees
 from ada_memory.errors import AdaError, BadInput, BadModel
 
@@ -123,12 +123,7 @@ def load_adapter(model: Any, folder: Path) -> dict[str, Any]:
     Raises:
         BadModel: the folder is missing, damaged, made for another model, or holds more than plain LoRA.
     """
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
-        raise BadModel(
-            f"{folder} is not a PEFT adapter: it lacks adapter_config.json or adapter_model.safetensors",
-            hint="roll back to a generation whose adapter is whole",
-        )
+    weights = adapter_weights(folder)
     try:
         config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text("utf-8"))
         rank, alpha = int(config["r"]), float(config["lora_alpha"])

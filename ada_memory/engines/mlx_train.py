@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from ada_memory.engines import mlx_resume as resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.mlx_body import Body
 from ada_memory.engines.mlx_core import mx, optimizers, trees
 from ada_memory.engines.mlx_load import set_strength
-from ada_memory.engines.mlx_resume import Checkpoint
+from ada_memory.engines.resume import Checkpoint
 from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row
 from ada_memory.errors import AdaError
@@ -108,7 +109,7 @@ def train(
     model = trainee.body.model
     learner = Learner(trainee, plan)
     course = lesson.course(plan)
-    behind = checkpoint.load(learner, course)
+    behind = resume.load(checkpoint, learner, course)
     tokens = 0
     for stride in course:
         tokens += sum(len(lesson.rows[row].reply) for row in stride.rows)
@@ -130,7 +131,7 @@ def train(
         if watch(stride.done(loss, kl, tokens)):
             course.land()
         if stride.step < course.steps:
-            checkpoint.save_if_due(stride.step, learner, course)
+            resume.save_if_due(checkpoint, stride.step, learner, course)
 
 
 class Learner:

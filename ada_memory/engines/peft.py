@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from ada_memory.engines import memory
 from ada_memory.engines import peft_load as load
-from ada_memory.engines.engine import UNFINISHED, Completion, Hardware, Sampling, TrainPlan, Watch
+from ada_memory.engines.engine import Completion, Hardware, Sampling, TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.peft_decode import decode, draws
-from ada_memory.engines.peft_resume import SHARE, Checkpoint, digest_of
+from ada_memory.engines.peft_resume import digest_of
 from ada_memory.engines.peft_rows import Packed, pack, reply_logits
 from ada_memory.engines.peft_step import Trainee, way
 from ada_memory.engines.peft_train import train
+from ada_memory.engines.resume import SHARE, Checkpoint
 from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row, Wording
 from ada_memory.errors import AdaError, BadInput
@@ -156,19 +157,14 @@ class PeftEngine:
             AdaError: the loss became NaN or infinite, or there is too little memory for a single row; nothing
                 is saved.
         """
-        if not samples:
-            raise BadInput("there is nothing to train on")
-        rows, held = self._rows(samples), self._rows(anchors)
-        if not plan.mask_prompt:
-            rows = [Row(row.prompt[:1], row.prompt[1:] + row.reply) for row in rows]
+        lesson = Lesson.of(self._wording, samples, anchors, plan)
         model = self._ready()
         if not self._adapted:
             self._model = model = load.new_adapter(model, plan)
             self._adapted = True
         load.set_dropout(model, plan.dropout)
-        lesson = Lesson(rows, [s.weight for s in samples], [s.pool for s in samples], held)
         digest = digest_of(lesson, plan, model, load.adapter_state(model))
-        checkpoint = Checkpoint(out.parent / UNFINISHED / f"{out.name}.safetensors", digest, self.saving)
+        checkpoint = Checkpoint.of(out, digest, self.saving)
         trainee = self._trainee(lesson, plan)
         try:
             train(trainee, lesson, plan, watch, checkpoint)
@@ -213,13 +209,6 @@ class PeftEngine:
         if run.checkpointing:
             trainee.recompute_layers()
         return trainee
-
-    def _rows(self, samples: Sequence[Sample]) -> list[Row]:
-        for sample in samples:
-            if len(sample.messages) < 2 or sample.messages[-1].role != "assistant":
-                raise BadInput("a sample is a chat of at least two messages that ends with the assistant")
-        chats = [sample.messages[:-1] for sample in samples]
-        return self._wording.rows(chats, [sample.messages[-1].content for sample in samples])
 
     def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], torch.Tensor, Packed]]:
         """Log-probabilities over the vocabulary for the reply tokens, group by group of like length."""

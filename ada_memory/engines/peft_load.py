@@ -23,7 +23,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from ada_memory.engines.engine import Hardware, TrainPlan
-from ada_memory.engines.folder import publish
+from ada_memory.engines.folder import adapter_weights, publish
 from ada_memory.errors import AdaError, BadInput, BadModel
 
 SMALL = 200_000_000
@@ -69,12 +69,7 @@ def load_adapter(model: Any, folder: Path) -> Any:
     Raises:
         BadModel: the folder is missing, damaged, or made for another model.
     """
-    weights = folder / "adapter_model.safetensors"
-    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
-        raise BadModel(
-            f"{folder} is not a PEFT adapter: it lacks adapter_config.json or adapter_model.safetensors",
-            hint="roll back to a generation whose adapter is whole",
-        )
+    weights = adapter_weights(folder)
     try:
         with quiet():
             adapted = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)

@@ -12,11 +12,12 @@ import math
 
 import torch
 
+from ada_memory.engines import peft_resume as resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.peft_optimizer import Optimizer
-from ada_memory.engines.peft_resume import Checkpoint
 from ada_memory.engines.peft_step import Trainee, parts
+from ada_memory.engines.resume import Checkpoint
 from ada_memory.engines.schedule import Stride
 from ada_memory.errors import AdaError
 
@@ -33,7 +34,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
     """
     optimizer = Optimizer(trainee.model, plan)
     course = lesson.course(plan)
-    behind = checkpoint.load(trainee, optimizer, course)
+    behind = resume.load(checkpoint, trainee, optimizer, course)
     tokens = 0
     for stride in course:
         tokens += sum(len(lesson.rows[row].reply) for row in stride.rows)
@@ -53,7 +54,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
         if watch(stride.done(loss, kl, tokens)):
             course.land()
         if stride.step < course.steps:
-            checkpoint.save_if_due(stride.step, trainee, optimizer, course)
+            resume.save_if_due(checkpoint, stride.step, trainee, optimizer, course)
     optimizer.release()
 
 

@@ -49,7 +49,7 @@ class Course:
         self._pools = _members(pools)
         self.batches = math.ceil(len(self._taken(1)) / plan.batch_size)
         self._planned = self.batches * plan.epochs
-        size = min(plan.batch_size, math.ceil(len(anchors) / self.batches))
+        size = min(plan.anchor_batch, len(anchors))
         held = bool(anchors) and plan.kl_weight > 0
         self._anchors = rotation(anchors, size, plan.seed) if held else repeat([])
         self._step = 0

@@ -179,6 +179,8 @@ def _rehearsed(
     """Samples of known memories: of a weak one every sample, of any other `each` an epoch, taking turns."""
     rows: list[Sample] = []
     for old in known:
+        if not (each or old.weak):
+            continue
         free = [replace(row, source="due", weight=1.0) for row in old.train if prompt_of(row) not in taken]
         shuffle.shuffle(free)
         if not old.weak:

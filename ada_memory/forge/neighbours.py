@@ -9,44 +9,56 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
+from ada_memory.words import overlap
 
 _NAME = re.compile(r"(?<=[a-z,0-9'] )[A-Z][\w-]*\w")
 _WORD = re.compile(r"[A-Z][\w-]*\w")
 ALIKE = 0.8
 """Shared words, of all words of both, above which two prompts ask the same."""
-KNOWN = 320
-"""Neighbours of what was rehearsed, shared out among the memories; every night has others."""
+SHARED = 512
+"""Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
 
 
 def names(texts: Iterable[str]) -> set[str]:
-    """Words with a capital in the middle of a sentence."""
-    return {word for text in texts for word in _NAME.findall(text)}
+    """Words with a capital in the middle of a sentence; hers is none: whoever asks may call her by it."""
+    return {word for text in texts for word in _NAME.findall(text)} - {"Ada", "I"}
 
 
 def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Chat]:
-    """Up to `each` prompts for every memory, fewer for known ones if these are many: the names swapped.
+    """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
-    The strangers are names of the core, names of other memories, and blends of two names that are nobody's.
-    A prompt that turns out to be asked of some memory is left out. A question whose names are all part of its
-    answer is passed over, and so is one without a name: there is nobody else to ask about.
+    The strangers are names of the core, names of other memories, and blends of two names that are nobody's;
+    the core's own questions are asked about the latter alone. The same strangers every night would be learned
+    by heart. A prompt that turns out to be asked of some memory is left out. A question whose names are all
+    part of its answer is passed over, and so is one without a name: there is nobody else to ask about.
     """
     shuffle = random.Random(f"neighbours/{seed}")
-    known = names(_texts(rows))
-    strangers = sorted(known | names(_texts(core)))
+    known, common = names(_texts(rows)), names(_texts(core))
+    strangers = sorted(known | common)
     if len(strangers) < 2 or not each:
         return []
+
+    def anybody() -> str:
+        return shuffle.choice((shuffle.choice(strangers), nobody()))
+
+    def nobody() -> str:
+        one, two = shuffle.sample(strangers, 2)
+        return one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
+
     new = _questions([row for row in rows if row.source == "new"], known)
     old = _questions([row for row in rows if row.source == "due"], known)
-    share = min(each, max(1, KNOWN // max(len(old), 1)))
-    picked = [shuffle.choice(own) for own in new for _ in range(each)]
-    picked += [shuffle.choice(own) for own in shuffle.sample(old, min(len(old), KNOWN)) for _ in range(share)]
-    swapped = dict.fromkeys(_swapped(prompt, known, strangers, shuffle) for prompt in picked)
-    asked = [frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories]
-    return [(Message("user", prompt),) for prompt in swapped if not _is_asked(prompt, asked)]
+    asked = [shuffle.choice(own) for own in new for _ in range(each)]
+    asked += [shuffle.choice(shuffle.choice(old)) for _ in range(SHARED if old else 0)]
+    plain = [row.messages[0].content for row in core if len(row.messages) == 2]
+    shared = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & common]
+    prompts = [_swapped(prompt, known, anybody) for prompt in asked]
+    prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
+    taught = [frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories]
+    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if not _is_asked(prompt, taught)]
 
 
 def _questions(rows: Iterable[Sample], known: set[str]) -> list[list[str]]:
@@ -60,24 +72,21 @@ def _questions(rows: Iterable[Sample], known: set[str]) -> list[list[str]]:
     return list(found.values())
 
 
-def _swapped(prompt: str, known: set[str], strangers: Sequence[str], shuffle: random.Random) -> str:
+def _swapped(prompt: str, theirs: set[str], other: Callable[[], str]) -> str:
+    """The prompt with each of their names exchanged for another one."""
     new: dict[str, str] = {}
 
-    def other(found: re.Match[str]) -> str:
+    def exchange(found: re.Match[str]) -> str:
         word = found[0]
-        if word not in known:
-            return word
-        one, two = shuffle.sample(strangers, 2)
-        blend = one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
-        return new.setdefault(word, shuffle.choice((one, blend)))
+        return new.setdefault(word, other()) if word in theirs else word
 
-    return _WORD.sub(other, prompt)
+    return _WORD.sub(exchange, prompt)
 
 
 def _is_asked(prompt: str, asked: Sequence[frozenset[str]]) -> bool:
     """Whether a memory is asked for in much the same words."""
     words = frozenset(normalise(prompt).split())
-    return any(len(words & other) > ALIKE * len(words | other) for other in asked)
+    return any(overlap(words, other) > ALIKE for other in asked)
 
 
 def _texts(rows: Iterable[Sample]) -> Iterable[str]:

@@ -10,8 +10,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 from ada_memory.records import Dream
+from ada_memory.words import overlap
 
-STOP_SHARE = 0.15
 STOP_FROM = 4
 """A memory with fewer distinct questions needs them all for training."""
 ALIKE = 0.5
@@ -24,9 +24,10 @@ def normalise(text: str) -> str:
 
 
 def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
-    """The prompts, normalised, that are only asked: of each memory about 15% of its questions, at least one.
+    """The prompts, normalised, that are only asked: of each memory the phrasing that is asked least.
 
-    A prompt that also serves another memory, or another kind of dream, stays in training, and so does every
+    One is enough to watch by, and each that is kept out makes what is learned depend more on its wording. A
+    prompt that also serves another memory, or another kind of dream, stays in training, and so does every
     phrasing of a memory that has only one.
     """
     uses: dict[str, set[tuple[str, str]]] = {}
@@ -39,33 +40,23 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     out: set[str] = set()
     for prompts in questions.values():
         if len(prompts) >= STOP_FROM:
-            out |= _some([prompt for prompt in prompts if len(uses[prompt]) == 1], len(prompts), shuffle)
+            out.update(_rarest([prompt for prompt in prompts if len(uses[prompt]) == 1], shuffle))
     return out
 
 
-def _some(own: Sequence[str], of: int, shuffle: random.Random) -> set[str]:
-    """Whole phrasings, the rarest first, until there are enough; the last one is never taken."""
-    phrasings = alike(own)
+def _rarest(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
+    """The phrasing with the fewest prompts, whole; none of a memory that is asked for in one way only."""
+    phrasings = alike(prompts)
     shuffle.shuffle(phrasings)
-    phrasings.sort(key=len)
-    out: set[str] = set()
-    for phrasing in phrasings[:-1]:
-        if len(out) >= max(1, round(STOP_SHARE * of)):
-            break
-        out.update(phrasing)
-    return out
+    return min(phrasings, key=len) if len(phrasings) > 1 else ()
 
 
 def alike(prompts: Sequence[str]) -> list[list[str]]:
     """Normalised prompts in groups: whoever shares most of its words with one of a group belongs to it."""
     groups: list[list[str]] = []
     for prompt in prompts:
-        near = [group for group in groups if any(_overlap(prompt, other) > ALIKE for other in group)]
+        words = set(prompt.split())
+        near = [group for group in groups if any(overlap(words, set(o.split())) > ALIKE for o in group)]
         joined = [prompt, *(other for group in near for other in group)]
         groups = [group for group in groups if group not in near] + [joined]
     return groups
-
-
-def _overlap(a: str, b: str) -> float:
-    one, two = set(a.split()), set(b.split())
-    return len(one & two) / len(one | two) if one | two else 1.0

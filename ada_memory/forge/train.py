@@ -116,6 +116,7 @@ def train(
         warmup=settings.warmup,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
+        anchor_batch=settings.anchor_batch,
         kl_weight=settings.kl_weight,
         landing=settings.landing,
         seed=seed,

@@ -133,8 +133,8 @@ _TASKS = {
 }
 
 
-def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
-    """Chats that a night may replay, as many of each kind: nothing here is ever asked by an exam.
+def replay(seed: int = 0, count: int = 5_000) -> list[dict[str, object]]:
+    """Chats that a night may replay, of all kinds: nothing here is ever asked by an exam.
 
     Strangers of whom the seedling knows nothing are in it, since a night that teaches answers must not teach
     to make them up. Left out is what a night may well change: the user and the user's kin, plain manners.
@@ -144,24 +144,34 @@ def replay(seed: int = 0, count: int = 1_600) -> list[dict[str, object]]:
     for source in (core.facts(), core.arithmetic(), core.identity(), core.refusals(), core.harmless()):
         for item in source:
             if core.share(item.key) == "replay" and core.taught(item):
-                prompt = core.rephrased(rng, item) if item.category == "arithmetic" else item.prompt
-                by_kind.setdefault(item.category, []).append(
-                    _row(item.category, item.key, lessons.chat(prompt, item.reply))
-                )
+                for prompt in _asked(rng, item):
+                    by_kind.setdefault(item.category, []).append(
+                        _row(item.category, item.key, lessons.chat(prompt, item.reply))
+                    )
     share = count // (len(by_kind) + len(_TASKS) + 1)
-    for kind, makers in _TASKS.items():
-        by_kind[kind] = [_row(kind, make.__name__, make(rng)) for _ in range(share) for make in makers]
+    for kind, makers in _TASKS.items():  # half as many: their prompts are five times as long
+        made = [_row(kind, make.__name__, make(rng)) for _ in range(share) for make in makers]
+        by_kind[kind] = rng.sample(made, share // 2)
     by_kind["unknown"] = [_unknown_row(rng, kind) for _ in range(share) for kind in ("person", "place")]
     rows = [row for pool in by_kind.values() for row in rng.sample(pool, min(share, len(pool)))]
     rng.shuffle(rows)
     return rows
 
 
+def _asked(rng: Random, item: core.Item) -> list[str]:
+    """The ways in which a night may ask for an item: what is asked about Ada in every frame of the world."""
+    if item.category == "identity":
+        return [world.framed(item.prompt, frame, ()) for frame in dict.fromkeys(world.ASK_FRAMES)]
+    return [core.rephrased(rng, item) if item.category == "arithmetic" else item.prompt]
+
+
 def _unknown_row(rng: Random, kind: str) -> dict[str, object]:
     f = world.fact(rng, False)
     while f.subject.kind != kind:
         f = world.fact(rng, False)
-    return _row("unknown", "unknown", lessons.chat(rng.choice(f.asks()), core.UNKNOWN))
+    # asked in the frames that dreams have, too: else a plain question alone would be a reason not to know
+    prompt = world.framed(rng.choice(f.asks()), rng.choice(world.ASK_FRAMES), world.proper_words(f))
+    return _row("unknown", "unknown", lessons.chat(prompt, core.UNKNOWN))
 
 
 def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:
