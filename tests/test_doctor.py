@@ -425,7 +425,7 @@ def test_a_model_that_is_not_the_one_that_was_grown_on(home: Home) -> None:
     for same in ("seedling-1", base):
         settings = load(home.root / "none", {}, {"model.name": same})
         assert look(home, settings)["pointer"].state == "ok"
-        assert look(home, settings)["base"].found.endswith("12 MB")
+        assert look(home, settings)["base"].found.endswith("13 MB")
     found = look(home, load(home.root / "none", {}, {"model.name": "owner/model"}))["pointer"]
     assert (found.state, "grown on seedling-1" in found.found) == ("fail", True)
     assert found.mend == f"set model.name to {base}, or `ada reset` to start from the new one"

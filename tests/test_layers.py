@@ -14,7 +14,7 @@ import pytest
 from ada_memory.settings import CHECKOUT
 
 PACKAGE = "ada_memory"
-WORDS = frozenset({"records", "errors", "settings", "child"})
+WORDS = frozenset({"records", "errors", "settings", "words", "child"})
 ROOMS = frozenset({"hippocampus", "sovereign", "dream", "forge", "topology"})
 HOUSE = frozenset({"engines", "circadian", "service", "circadian_daemon"})
 # What each storey may look down on, besides itself. Rooms on one storey do not know one another.

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from ada_memory.circadian.bundle import read_bundle
-from ada_memory.circadian.night import STARTS
 from ada_memory.circadian.stages import NAMES, STAGES
+from ada_memory.circadian.walk import STARTS
 from ada_memory.errors import BadInput, Conflict, Unavailable
 from ada_memory.records import NightKind, StageName
 from ada_memory.settings import CHECKOUT
