@@ -47,7 +47,7 @@ STRENGTH = 0.5
 def dream(night: NightBundle, emit: Emit) -> Ending:
     """Read the claims out of the memories, then dream of them in several REM cycles."""
     memories = read_lines(night.done("gather") / "memories.jsonl")
-    generator = DreamGenerator(dreamer(_base(night), night.base), night.settings.dream, night.seed)
+    generator = _generator(night)
     readings = generator.read([(str(m["id"]), str(m["text"])) for m in memories])
     near = past_readings(read_lines(night.done("gather") / "known.jsonl"))
     superseded = generator.superseded(readings, near)
@@ -82,11 +82,10 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
 
 def verify(night: NightBundle, emit: Emit) -> Ending:
     """Check every dream; rewrite failures; dream again of memories that have too few good ones."""
-    settings = night.settings.dream
     texts = {str(m["id"]): str(m["text"]) for m in read_lines(night.done("gather") / "memories.jsonl")}
     claims = _claims(night)
     dreams = [dream_from(row) for row in read_lines(night.done("dream") / "dreams.jsonl")]
-    generator = DreamGenerator(dreamer(_base(night), night.base), settings, night.seed)
+    generator = _generator(night)
 
     def show(dream: Dream) -> None:
         emit(
@@ -245,11 +244,16 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
     return near
 
 
-def _base(night: NightBundle) -> Engine:
-    """The untouched base, which dreams: what it makes of a memory depends on nothing that nights have taught.
+def _generator(night: NightBundle) -> DreamGenerator:
+    """The base, dreaming: what it makes of a memory depends on nothing that other nights have taught.
 
     So its craft does not wear, a dream can hold no forgotten memory, and the same text is dreamt of alike.
     """
+    return DreamGenerator(dreamer(_base(night), night.base), night.settings.dream, night.seed)
+
+
+def _base(night: NightBundle) -> Engine:
+    """The untouched base."""
     return open_engine(night.settings.model.engine, night.base, None, _hardware(night))
 
 

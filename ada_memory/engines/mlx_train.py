@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ada_memory.engines import mlx_resume as resume
+from ada_memory.engines import mlx_resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.mlx_body import Body
@@ -109,7 +109,7 @@ def train(
     model = trainee.body.model
     learner = Learner(trainee, plan)
     course = lesson.course(plan)
-    behind = resume.load(checkpoint, learner, course)
+    behind = mlx_resume.load(checkpoint, learner, course)
     tokens = 0
     for stride in course:
         tokens += sum(len(lesson.rows[row].reply) for row in stride.rows)
@@ -131,7 +131,7 @@ def train(
         if watch(stride.done(loss, kl, tokens)):
             course.land()
         if stride.step < course.steps:
-            resume.save_if_due(checkpoint, stride.step, learner, course)
+            mlx_resume.save_if_due(checkpoint, stride.step, learner, course)
 
 
 class Learner:

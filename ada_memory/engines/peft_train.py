@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ada_memory.engines import peft_resume as resume
+from ada_memory.engines import peft_resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.peft_optimizer import Optimizer
@@ -34,7 +34,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
     """
     optimizer = Optimizer(trainee.model, plan)
     course = lesson.course(plan)
-    behind = resume.load(checkpoint, trainee, optimizer, course)
+    behind = peft_resume.load(checkpoint, trainee, optimizer, course)
     tokens = 0
     for stride in course:
         tokens += sum(len(lesson.rows[row].reply) for row in stride.rows)
@@ -54,7 +54,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
         if watch(stride.done(loss, kl, tokens)):
             course.land()
         if stride.step < course.steps:
-            resume.save_if_due(checkpoint, stride.step, trainee, optimizer, course)
+            peft_resume.save_if_due(checkpoint, stride.step, trainee, optimizer, course)
     optimizer.release()
 
 

@@ -25,7 +25,7 @@ SHARED = 512
 
 def names(texts: Iterable[str]) -> set[str]:
     """Words with a capital in the middle of a sentence; hers is none: whoever asks may call her by it."""
-    return {word for text in texts for word in _NAME.findall(text)} - {"Ada", "I"}
+    return {word for text in texts for word in _NAME.findall(text)} - {"Ada"}
 
 
 def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Chat]:

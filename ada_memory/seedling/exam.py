@@ -10,7 +10,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 
@@ -141,13 +141,11 @@ def replay(seed: int = 0, count: int = 5_000) -> list[dict[str, object]]:
     """
     rng = Random(f"replay:{seed}")
     by_kind: dict[str, list[dict[str, object]]] = {}
-    for source in (core.facts(), core.arithmetic(), core.identity(), core.refusals(), core.harmless()):
-        for item in source:
-            if core.share(item.key) == "replay" and core.taught(item):
-                for prompt in _asked(rng, item):
-                    by_kind.setdefault(item.category, []).append(
-                        _row(item.category, item.key, lessons.chat(prompt, item.reply))
-                    )
+    items = chain(core.facts(), core.arithmetic(), core.identity(), core.refusals(), core.harmless())
+    for item in items:
+        if core.share(item.key) == "replay" and core.taught(item):
+            rows = [_row(item.category, item.key, lessons.chat(p, item.reply)) for p in _asked(rng, item)]
+            by_kind.setdefault(item.category, []).extend(rows)
     share = count // (len(by_kind) + len(_TASKS) + 1)
     for kind, makers in _TASKS.items():  # half as many: their prompts are five times as long
         made = [_row(kind, make.__name__, make(rng)) for _ in range(share) for make in makers]
