@@ -161,7 +161,11 @@ class Engine(Speaker, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What an engine may use. `threads` 0 means all cores, `device` and `dtype` may be "auto"."""
+    """What an engine may use. `threads` 0 means all cores, `device` and `dtype` may be "auto".
+
+    `dtype` is that of the weights in memory: "auto", "float32", "bfloat16", or "nf4", which packs the linear
+    layers of a base to 4 bits (peft alone, with bitsandbytes).
+    """
 
     device: str = "auto"
     dtype: str = "auto"

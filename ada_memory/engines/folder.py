@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ada_memory.errors import BadModel
 
+MERGED = "ada_merged"
+"""The mark of a merged folder in its config.json: packing it would swallow much of what was learned."""
+
 
 def publish(out: Path, write: Callable[[Path], None]) -> None:
     """Fill a folder beside `out`, then give it its name in one rename."""

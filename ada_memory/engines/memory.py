@@ -20,6 +20,8 @@ TOKENS = 8_192
 """Most tokens that are run at a time."""
 LEAST = 256
 """Fewest tokens at a time before activations are computed twice instead of kept."""
+PACKED = 0.55
+"""Bytes a weight in 4 bits: half a byte, its share of the scales, and what is unpacked at a time."""
 SPARE = 0.8
 """Share of the free memory that a run is fitted into; the rest is for what no formula knows."""
 OURS = TrainPlan()
@@ -28,7 +30,10 @@ OURS = TrainPlan()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes that decide what a model needs; `parameters` is its count of weights."""
+    """The sizes that decide what a model needs.
+
+    `parameters` is its count of weights, `outer` that of its embeddings and output, which are never packed.
+    """
 
     hidden: int
     layers: int
@@ -37,6 +42,7 @@ class Shape:
     keys: int
     vocabulary: int
     parameters: int
+    outer: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +77,9 @@ def shape(config: Mapping[str, Any], parameters: int | None = None) -> Shape:
     queries, keys = heads * width, int(text.get("num_key_value_heads") or heads) * width
     tied = bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", True)))
     layer = 2 * hidden * (queries + keys) + 3 * hidden * inner + 2 * hidden
-    counted = layers * layer + (1 if tied else 2) * vocabulary * hidden + hidden
-    return Shape(hidden, layers, inner, queries, keys, vocabulary, parameters or counted)
+    outer = (1 if tied else 2) * vocabulary * hidden
+    counted = layers * layer + outer + hidden
+    return Shape(hidden, layers, inner, queries, keys, vocabulary, parameters or counted, outer)
 
 
 def estimate(
@@ -82,22 +89,21 @@ def estimate(
     *,
     parameters: int | None = None,
     device: str = "cpu",
+    dtype: str = "auto",
     checkpointing: bool = False,
 ) -> Estimate:
     """What training `tokens` tokens at a time will hold at its highest point, in bytes.
 
     `config` is a model's config.json; `parameters` its number of weights where it is known (the headers of
-    its safetensors files), `device` "cpu" or "cuda". With `checkpointing` only what enters a layer is kept,
-    and the layer is computed a second time on the way back.
+    its safetensors files), `device` "cpu" or "cuda", `dtype` that of `Hardware`. With `checkpointing` only
+    what enters a layer is kept, and the layer is computed a second time on the way back.
     """
     of = shape(config, parameters)
-    small = device == "cpu" and of.parameters < SMALL
-    weights = of.parameters * (6 if small else 2)  # small: float32, and a bfloat16 copy to train with
     adapted = of.layers * plan.rank * (6 * of.hidden + 2 * of.queries + 2 * of.keys + 3 * of.inner)
     layer = 2 * (8 * of.hidden + 4 * of.queries + 4 * of.keys + 5 * of.inner + 7 * plan.rank)
     kept = of.layers * 2 * of.hidden + layer if checkpointing else of.layers * layer
     return Estimate(
-        weights=weights,
+        weights=_weights(of, device, dtype),
         adapter=adapted * 4 * 4,  # float32: the weights, their gradients, AdamW's two moments
         activations=tokens * (kept + 8 * of.hidden),
         logits=3 * 4 * of.vocabulary * min(tokens, max(2**26 // of.vocabulary, 1)),
@@ -113,6 +119,7 @@ def fit(
     *,
     parameters: int | None = None,
     device: str = "cpu",
+    dtype: str = "auto",
     loaded: bool = False,
 ) -> Estimate:
     """The run that fits into `free` bytes: fewer tokens at a time first, then checkpointing.
@@ -125,8 +132,9 @@ def fit(
         tokens = TOKENS
         while tokens >= LEAST:
             run = estimate(
-                config, plan, tokens, parameters=parameters, device=device, checkpointing=checkpointing
-            )
+                config, plan, tokens,
+                parameters=parameters, device=device, dtype=dtype, checkpointing=checkpointing,
+            )  # fmt: skip
             if run.total - (run.weights if loaded else 0) <= SPARE * free:
                 return run
             runs.append(run)
@@ -137,3 +145,14 @@ def fit(
 def free_memory() -> int:
     """Bytes of main memory that can be taken without swapping."""
     return int(psutil.virtual_memory().available)
+
+
+def _weights(of: Shape, device: str, dtype: str) -> int:
+    """Bytes of a base in memory."""
+    if dtype == "nf4":
+        outer = min(of.outer, of.parameters)
+        return 2 * outer + int(PACKED * (of.parameters - outer))
+    if dtype == "float32":
+        return 4 * of.parameters
+    small = dtype == "auto" and device == "cpu" and of.parameters < SMALL
+    return of.parameters * (6 if small else 2)  # small: float32, and a bfloat16 copy to train with

@@ -48,8 +48,12 @@ def load_model(folder: Path, hardware: Hardware) -> Loaded:
     """Read a Hugging Face folder.
 
     Raises:
-        BadModel: the folder is missing, incomplete, damaged, or of an architecture that mlx-lm does not have.
+        BadModel: the folder is missing, incomplete, damaged, or of an architecture that mlx-lm does not have;
+            or it is to be packed as nf4.
     """
+    if hardware.dtype == "nf4":
+        hint = 'set model.engine = "peft", or name a 4-bit folder of mlx-lm with model.dtype = "auto"'
+        raise BadModel("nf4 is bitsandbytes' format, which the mlx engine does not read", hint=hint)
     if not (folder / "config.json").is_file():
         raise BadModel(f"{folder} is not a model folder: no config.json", hint="name a Hugging Face folder")
     choose_device(hardware.device)

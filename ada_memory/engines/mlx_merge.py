@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ada_memory.engines.folder import publish
+from ada_memory.engines.folder import MERGED, publish
 from ada_memory.engines.mlx_core import lm, mx, nn
 from ada_memory.engines.mlx_load import adapted
 from ada_memory.errors import BadModel
@@ -109,7 +109,7 @@ def _config(base: Path, exact: bool) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((base / "config.json").read_text("utf-8"))
     for gone in ("quantization", "quantization_config", "torch_dtype"):
         config.pop(gone, None)
-    return config | {"dtype": "float32" if exact else "bfloat16"}
+    return config | {"dtype": "float32" if exact else "bfloat16", MERGED: True}
 
 
 def _write(path: Path, body: dict[str, Any]) -> None:

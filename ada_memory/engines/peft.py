@@ -37,7 +37,8 @@ class PeftEngine:
     """A model in memory, with or without an adapter on it. Keeps the `Engine` protocol.
 
     Hardware "auto" means CUDA where there is some; bfloat16 on it; on the CPU float32 for models below 200M
-    parameters (trained with products in bfloat16 where the CPU has it in hardware) and bfloat16 above.
+    parameters (trained with products in bfloat16 where the CPU has it in hardware) and bfloat16 above. With
+    "nf4" the base lies packed in 4 bits, and an adapter in float32 is trained over it (2305.14314).
     `saving` is the share of the time that a training may spend on saving itself, `most` the tokens that
     it runs at a time (0: as many as memory holds).
     """
@@ -179,11 +180,14 @@ class PeftEngine:
 
         "auto" writes float32 for models below 200M parameters, even over a bfloat16 base: bfloat16 keeps 8
         bits, and much of an adapter's change is smaller than the last of them, so rounding would undo part of
-        the night. Above that size the file would double: bfloat16, unless `dtype` is "float32".
+        the night. Above that size the file would double: bfloat16, unless `dtype` is "float32". A packed base
+        is unpacked first: the adapter was trained over what it holds, not over the folder it came from.
         """
         model = self._ready()
         small = self.parameters < load.SMALL
         exact = dtype == "float32" or (dtype == "auto" and small)
+        if load.packed_layers(model):
+            model = load.unpacked(model, torch.float32 if exact else torch.bfloat16)
         if exact:
             model = model.float()
         if self._adapted:

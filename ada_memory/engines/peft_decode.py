@@ -72,7 +72,7 @@ def decode(
             input_ids=tokens[:, None],
             attention_mask=mask,
             position_ids=place,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
         logits, place = out.logits[:, -1], place + 1
@@ -95,7 +95,7 @@ def _read(
         use_cache=True,
         logits_to_keep=1,
     )
-    cache, logits = out.past_key_values, out.logits[:, -1]
+    cache, logits = out.cache, out.logits[:, -1]
     if len(places) < len(prompts):
         spread = torch.tensor(which, device=device)
         cache.reorder_cache(spread)  # by any indices; convolutions (LFM2) know no other way

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
@@ -22,6 +23,8 @@ from ada_memory.engines.peft_linear import Adapted, Layer, Normed
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
 """Layers of one block that read the same input."""
+GATES = SIBLINGS[1:]
+"""Of these, those whose output meets nothing but one another's: it may stay in the type of the products."""
 ATTENTION = "ada_rows"
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -37,6 +40,7 @@ class Lean:
         AttentionInterface.register(ATTENTION, attend)
         self._config = model.config.get_text_config()
         self._dtype = dtype
+        self._stream = model.dtype
         self._forwards: list[tuple[nn.Module, Forward]] = []
         self._families: list[_Family] = []
         self.whole = True
@@ -46,14 +50,14 @@ class Lean:
                 continue
             if isinstance(module, LoraLinear) and _plain(module):
                 covered.update(module.modules())
-            elif isinstance(module, LoraLinear) or _quantised(module):
+            elif isinstance(module, LoraLayer) or _quantised(module):
                 covered.update(module.modules())
                 self.whole = False
             elif type(module) is nn.Linear:
                 self._forwards.append((module, _frozen(self._layer(module))))
             elif (norm := _norm(module, dtype)) is not None:
                 self._forwards.append((module, norm))
-            if not isinstance(module, LoraLinear):
+            if not isinstance(module, LoraLayer):
                 self._adapt(dict(module.named_children()))
 
     def _adapt(self, children: dict[str, nn.Module]) -> None:
@@ -64,7 +68,7 @@ class Lean:
             if members:
                 scales = [member.scaling["default"] for member in members]
                 layers = [self._layer(m.base_layer, s) for m, s in zip(members, scales, strict=True)]
-                family = _Family(members, layers)
+                family = _Family(members, layers, self._dtype if names in GATES else self._stream)
                 self._families.append(family)
                 self._forwards += [(member, family.forward(at)) for at, member in enumerate(members)]
 
@@ -90,10 +94,14 @@ class Lean:
 
 
 class _Family:
-    """Adapted layers that read the same input: the first that is called computes for all."""
+    """Adapted layers that read the same input: the first that is called computes for all.
 
-    def __init__(self, members: Sequence[Any], layers: Sequence[Layer]) -> None:
-        self._members, self._layers = members, layers
+    They give `dtype`. What goes on to meet the residual stream or the rotation has their type: on a CPU a
+    sum or product of two types takes three times as long as one of a single type.
+    """
+
+    def __init__(self, members: Sequence[Any], layers: Sequence[Layer], dtype: torch.dtype) -> None:
+        self._members, self._layers, self._dtype = members, layers, dtype
         self._x: torch.Tensor | None = None
         self._made: dict[int, torch.Tensor] = {}
 
@@ -103,11 +111,11 @@ class _Family:
         def forward(x: torch.Tensor) -> torch.Tensor:
             if self._members[at].disable_adapters:
                 layer = self._layers[at]
-                return F.linear(x.to(layer.weight.dtype), layer.weight, layer.bias)
+                return F.linear(x.to(layer.weight.dtype), layer.weight, layer.bias).to(self._dtype)
             if self._x is not x or at not in self._made:
                 factors = [f["default"].weight for m in self._members for f in (m.lora_A, m.lora_B)]
                 made = Adapted.apply(x, self._layers, *factors)  # type: ignore[no-untyped-call]
-                self._x, self._made = x, dict(enumerate(made))
+                self._x, self._made = x, {number: y.to(self._dtype) for number, y in enumerate(made)}
             y = self._made.pop(at)
             if not self._made:
                 self.forget()

@@ -85,6 +85,6 @@ class Normed(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         """The gradient of x, in its type."""
         x, weight, shrink = ctx.saved_tensors
-        g = gradient * weight
+        g = gradient.float() * weight  # of one type: see peft_lean
         along = (g * x).sum(-1, keepdim=True).mul_(shrink.pow(3)).div_(-x.shape[-1])
         return g.mul_(shrink).add_(x * along).to(x.dtype), None, None, None

@@ -6,6 +6,7 @@ tokenizer; folders that appear whole or not at all. Never asks a hub, never runs
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from ada_memory.engines.engine import Hardware, TrainPlan
-from ada_memory.engines.folder import adapter_weights, publish
+from ada_memory.engines.folder import MERGED, adapter_weights, publish
 from ada_memory.errors import AdaError, BadInput, BadModel
 
 SMALL = 200_000_000
@@ -35,8 +36,12 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeE
 def load_model(folder: Path, hardware: Hardware) -> tuple[Any, Any, int]:
     """Read a Hugging Face folder: (model in eval mode, tokenizer, number of parameters).
 
+    With "nf4" the linear layers but the output are packed to 4 bits on the way in and the rest is bfloat16;
+    a merged folder is read as with "auto".
+
     Raises:
-        BadModel: the folder is missing, incomplete, damaged, or not a causal language model.
+        BadModel: the folder is missing, incomplete, damaged, or not a causal language model; or it is to be
+            packed and bitsandbytes is missing or does not work on the device.
     """
     if not (folder / "config.json").is_file():
         raise BadModel(f"{folder} is not a model folder: no config.json", hint="name a Hugging Face folder")
@@ -44,13 +49,16 @@ def load_model(folder: Path, hardware: Hardware) -> tuple[Any, Any, int]:
     loader.utils.logging.disable_progress_bar()
     device = torch.device(_device(hardware.device))
     local = {"local_files_only": True, "trust_remote_code": False}
+    dtype = "auto" if hardware.dtype == "nf4" and _merged(folder) else hardware.dtype
+    packing = {"quantization_config": _nf4(device), "device_map": {"": device}} if dtype == "nf4" else {}
     try:
         size = sum(math.prod(shape) for shape in _shapes(folder).values())
         model, info = loader.AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=_dtype(hardware.dtype, device, size),
+            dtype=_dtype(dtype, device, size),
             use_safetensors=True,
             output_loading_info=True,
+            **packing,
             **local,
         )
         tokenizer = loader.AutoTokenizer.from_pretrained(folder, **local)
@@ -60,7 +68,12 @@ def load_model(folder: Path, hardware: Hardware) -> tuple[Any, Any, int]:
     absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if absent:
         raise BadModel(f"{folder} lacks the weights of {absent[0]}", hint="fetch or copy the model again")
-    return model.to(device).eval(), tokenizer, size
+    if not packing:
+        return model.to(device).eval(), tokenizer, size
+    for layer in packed_layers(model).values():
+        # on CPUs with bfloat16 it would repack for speed, in eval mode, what no gradient then passes through
+        layer.support_avx512bf16_for_cpu = False
+    return model.eval(), tokenizer, size
 
 
 def load_adapter(model: Any, folder: Path) -> Any:
@@ -130,6 +143,30 @@ def linear_names(model: Any) -> set[str]:
     }
 
 
+def packed_layers(model: Any) -> dict[str, Any]:
+    """The linear layers that bitsandbytes holds in 4 bits, by name."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and hasattr(module.weight, "quant_state")
+    }
+
+
+def unpacked(model: Any, dtype: torch.dtype) -> Any:
+    """The same model with every packed layer as a plain one of `dtype`, its adapter as before.
+
+    peft merges into a packed layer by packing the sum; into a plain one it just adds. The model that goes in
+    is used up.
+    """
+    if not isinstance(model, peft.PeftModel):
+        return model.dequantize(dtype)
+    config, state = model.peft_config["default"], adapter_state(model)
+    with quiet():
+        adapted = peft.get_peft_model(model.unload().dequantize(dtype), config)
+        peft.set_peft_model_state_dict(adapted, state)
+    return adapted.eval()
+
+
 def adapter_state(adapted: Any) -> dict[str, torch.Tensor]:
     """The adapter's tensors by the names that they have in a PEFT folder."""
     with quiet():
@@ -160,7 +197,8 @@ def save_adapter(adapted: Any, out: Path) -> None:
 
 
 def save_model(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write a whole model: weights, config, generation config, tokenizer and chat template."""
+    """Write a whole merged model: weights, config, generation config, tokenizer and chat template."""
+    setattr(model.config, MERGED, True)
 
     def write(folder: Path) -> None:
         model.save_pretrained(str(folder))
@@ -205,6 +243,46 @@ def _device(name: str) -> str:
 
 
 def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
+    """The format of what is not packed."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" and parameters < SMALL else torch.bfloat16
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "nf4": torch.bfloat16}[name]
+
+
+def _merged(folder: Path) -> bool:
+    """Whether the folder was written by a merge."""
+    try:
+        return bool(json.loads((folder / "config.json").read_text("utf-8")).get(MERGED))
+    except (OSError, ValueError, AttributeError):
+        return False  # whoever reads it next says what is wrong with it
+
+
+def _nf4(device: torch.device) -> Any:
+    """How bitsandbytes is to pack a base (QLoRA, 2305.14314): NF4, the scales packed too.
+
+    Raises:
+        BadModel: it is not installed, too old, or does not work on this device.
+    """
+    hint = 'pip install bitsandbytes, or set model.dtype = "auto"'
+    if device.type not in ("cpu", "cuda"):
+        raise BadModel(f"nf4 works on cpu and cuda, not on {device}", hint="set model.device to one of them")
+    try:
+        bitsandbytes: Any = importlib.import_module("bitsandbytes")  # no types, and seldom there
+    except ImportError as error:
+        raise BadModel(f"model.dtype is nf4, which needs bitsandbytes: {error}", hint=hint) from error
+    loader: Any = transformers
+    if not loader.utils.is_bitsandbytes_available():
+        raise BadModel(f"bitsandbytes {bitsandbytes.__version__} is too old for nf4", hint=hint)
+    try:
+        bitsandbytes.functional.quantize_4bit(torch.ones(64, 64, device=device), quant_type="nf4")
+    except (RuntimeError, NotImplementedError, OSError, AttributeError) as error:
+        raise BadModel(
+            f"bitsandbytes cannot pack weights on {device}: {error}",
+            hint='install one that was built for this device, or set model.dtype = "auto"',
+        ) from error
+    return loader.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )

@@ -110,10 +110,11 @@ def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) 
     train = memory.fit(
         config, TrainPlan(rank=forge.rank, alpha=forge.alpha, batch_size=forge.batch_size),
         memory.free_memory(), parameters=seen.parameters,
-        device="cuda" if settings.model.device.startswith("cuda") else "cpu",
+        device="cuda" if settings.model.device.startswith("cuda") else "cpu", dtype=settings.model.dtype,
     )  # fmt: skip
     weights = sum(size for file, size in seen.files.items() if file.endswith(".safetensors"))
     on_disk = sum(seen.files.values())
+    # what serves is merged, and not packed
     serve = seen.parameters * (4 if seen.parameters < memory.SMALL else 2)
     made = Plan(
         name=name, where=where, architecture=str(next(iter(config.get("architectures") or ()), "")),
