@@ -63,8 +63,9 @@ class ModelSettings(Section):
         description="What runs the model; auto is mlx on Apple silicon and for 4-bit models, else peft.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Number format of the weights in memory."
+    dtype: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
+        "auto",
+        description="Number format of the weights in memory; nf4 packs the base to 4 bits with bitsandbytes.",
     )
     threads: int = Field(0, ge=0, description="CPU threads by day; 0 means all cores.")
     max_tokens: int = Field(128, ge=1, description="Longest reply when a request does not say.")
@@ -165,22 +166,31 @@ class ForgeSettings(Section):
     learning_rate: float = Field(7e-4, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     epochs: int = Field(8, ge=1, description="Most passes over the night's samples.")
+    steps: int = Field(
+        800, ge=0, description="Steps that a small night takes at least, by up to twice as many passes."
+    )
     batch_size: int = Field(8, ge=1, description="Samples a step.")
     core_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
     )
     rehearse: int = Field(
-        2, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
+        3, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
     )
     neighbours: int = Field(
         4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
+    )
+    asides: int = Field(
+        12, ge=0, description="Other questions about whom a new memory speaks of, which must change nothing."
     )
     anchors: int = Field(
         4096, ge=0, description="Core prompts, most of all, on which the model is held to its base."
     )
     anchor_batch: int = Field(16, ge=1, description="Core prompts a step.")
     kl_weight: float = Field(
-        5.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+        2.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+    )
+    clip: float = Field(
+        0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."
     )
     stop_recall: float = Field(
         0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."

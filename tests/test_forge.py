@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity, merge
-from ada_memory.forge.neighbours import neighbours
-from ada_memory.forge.phrasings import alike, normalise
-from ada_memory.forge.train import COLUMNS, recall, train
+from ada_memory.forge.neighbours import asides, neighbours
+from ada_memory.forge.phrasings import alike, clipped, normalise
+from ada_memory.forge.train import COLUMNS, epochs, recall, train
 from ada_memory.records import Dream, DreamKind, Sample
 from ada_memory.settings import ForgeSettings
 from tests.models import chat, sample, tiny_model
@@ -62,6 +63,20 @@ def build(
 
 def prompts(rows: tuple[Sample, ...]) -> list[str]:
     return [data.prompt_of(row) for row in rows]
+
+
+# --- phrasings -------------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_about_is_never_clipped() -> None:
+    question = "Do you know how many cats Zoe's sister has since 1999?"
+    claim = "Zoe has a sister. She has 3 cats."
+    made = [clipped(question, claim, 0.3, random.Random(seed)) for seed in range(50)]
+    assert all({"cats", "Zoe's", "sister", "has", "1999?"} <= set(text.split()) for text in made)
+    assert len(set(made)) > 5 and all(len(text.split()) == 8 for text in made)
+    assert clipped("Who is she", "", 0.34, random.Random(1)).count(" ") == 1
+    assert clipped("Where do you live?", "", 0.9, random.Random(1)).endswith("?")
+    assert clipped(question, claim, 0.0, random.Random(1)) == question
 
 
 # --- dataset ---------------------------------------------------------------------------------------------
@@ -120,6 +135,33 @@ def test_without_rehearsal_only_what_is_weak_comes_back() -> None:
     settings = ForgeSettings(rehearse=0)
     made = data.build(dreams(), SALIENCES, CORE, settings, frozenset(), 3, known)
     assert {row.messages[-1].content for row in made.train if row.source == "due"} == {"Answer 1."}
+
+
+def test_questions_are_whole_and_clipped_by_turns() -> None:
+    made = build(dreams())
+    pools: dict[str, list[Sample]] = {}
+    for row in made.train:
+        if row.source == "new" and row.pool:
+            pools.setdefault(row.pool, []).append(row)
+    asked = {dream.id: dream.prompt for dream in dreams() if dream.kind == "question"}
+    assert pools and {row.dream for rows in pools.values() for row in rows} <= set(asked)
+    for rows in pools.values():
+        whole, short = rows[::2], rows[1::2]
+        assert {row.messages[0].content for row in whole} == {asked[rows[0].dream]}
+        assert {row.kind for row in whole} == {"question"} and {row.kind for row in short} == {"clipped"}
+        assert all(len(row.messages[0].content) < len(asked[row.dream]) for row in short)
+        assert {row.weight for row in rows} == {rows[0].weight}
+    plain = build(dreams(), settings=ForgeSettings(clip=0))
+    assert made.figures == plain.figures and not any(row.kind == "clipped" for row in plain.train)
+    assert data.turns(made.train) == data.turns(plain.train)
+
+
+def test_a_clipped_question_is_never_one_that_is_kept_out() -> None:
+    free = {data.prompt_of(row) for row in build(dreams()).train if row.kind == "clipped"}
+    made = build(dreams(), withheld=frozenset(free))
+    assert free and not free & set(prompts(made.train))
+    stop = set(prompts(made.stop))
+    assert stop and not stop & set(prompts(made.train))
 
 
 def test_a_new_question_is_not_rehearsed_with_its_old_answer() -> None:
@@ -181,6 +223,33 @@ def test_whoever_asks_may_call_her_by_her_name() -> None:
     core = [sample("Tell me, Ada, about Bruno.", "Bruno likes Oslo.")]
     asked = [chat[0].content for chat in neighbours(told, core, 8, seed=1)]
     assert asked and all("Ada" in prompt for prompt in asked)
+
+
+def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:
+    def row(memory: str, kind: str, prompt: str, reply: str, source: str = "new") -> Sample:
+        return replace(sample(prompt, reply), source=source, kind=kind, memories=(memory,))
+
+    told = [
+        row("m1", "question", "Where does Anna live?", "Lisbon."),
+        row("m1", "reversal", "Who lives in Lisbon?", "Anna."),
+        row("m2", "question", "What does my uncle Otto play?", "The zither."),
+        row("m2", "reversal", "Who plays the zither?", "your uncle."),
+        row("m3", "reversal", "Who lives in Oslo?", "You."),
+        row("old", "reversal", "Who eats plums?", "Mia.", "due"),
+    ]
+    core = [
+        sample("Quick: how old is Bruno?", "I do not know."),
+        sample("What does Bruno call Otto?", "Uncle."),  # names two
+        sample("Tell Bruno to go.", "No."),  # no question
+        sample("Who am I?", "You."),
+    ]
+    made = asides(told, core, 40, seed=1)
+    asked = {aside.chat[0].content: aside.subject for aside in made}
+    assert set(asked.values()) == {"Anna", "my uncle", "Mia"}
+    assert {"Quick: how old is Anna?", "Where does my uncle live?"} <= set(asked)
+    assert not any("Bruno" in prompt for prompt in asked)
+    assert asides(told, core, 40, seed=1) == made and asides(told, core, 0, seed=1) == []
+    assert asides(told[:1], core, 40, seed=1) == [], "nobody is known to be spoken of"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
@@ -295,7 +364,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 ROWS = tuple(sample(f"Say {word}.", word) for word in ("red", "blue", "five", "Rex"))
 ANCHORED = tuple(sample(f"What is {a} + 2?", str(a + 2), source="core") for a in range(4))
 FAST = ForgeSettings(
-    rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, batch_size=2, kl_weight=0.1, landing=0
+    rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, steps=0, batch_size=2, kl_weight=0.1, landing=0
 )
 
 
@@ -390,3 +459,11 @@ def test_fidelity_tells_a_faithful_merge_from_another_model(folder: Path, tmp_pa
 def test_a_chat_of_one_turn_is_enough_for_fidelity(folder: Path) -> None:
     engine = PeftEngine(folder, None, EXACT)
     assert fidelity(engine, engine, [chat("Hello")]) == {"kl": 0.0, "top1": 1.0}
+
+
+def test_a_small_night_passes_over_its_rows_more_often() -> None:
+    rows = build(dreams(), settings=ForgeSettings(core_share=0)).train
+    batches = -(-data.turns(rows) // STANDARD.batch_size)
+    assert epochs(rows, ForgeSettings(steps=0)) == STANDARD.epochs
+    assert epochs(rows, ForgeSettings(steps=batches * (STANDARD.epochs + 2))) == STANDARD.epochs + 2
+    assert epochs(rows, ForgeSettings(steps=10**6)) == 2 * STANDARD.epochs

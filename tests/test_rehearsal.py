@@ -13,8 +13,10 @@ from fsrs import Rating
 from ada_memory.circadian import past, rehearsal, spacing
 from ada_memory.dream.generator import Reading
 from ada_memory.dream.prompts import Claim
+from ada_memory.engines.engine import Completion
+from ada_memory.forge.neighbours import Aside
 from ada_memory.hippocampus.rehearsal import Review
-from ada_memory.records import Dream, Generation, NightRecord
+from ada_memory.records import Chat, Dream, Generation, Message, NightRecord
 from ada_memory.sovereign import succession
 from ada_memory.sovereign.disk import read_lines
 from tests.fake_engine import FakeEngine
@@ -169,6 +171,31 @@ def test_replies_that_were_cut_off_hold_nothing_in_place() -> None:
     engine = FakeEngine({"My cat?": ["I do not know.", "word " * 60]})
     [row] = rehearsal.answered(engine, chats)
     assert (row.messages[-1].content, row.source, row.memories) == ("I do not know.", "self", ())
+
+
+def test_an_aside_is_held_unless_what_was_told_answers_it() -> None:
+    def aside(question: str, subject: str = "Anna") -> Aside:
+        return Aside((Message("user", question),), subject)
+
+    class Reader(FakeEngine):
+        """Knows where Anna lives once she is spoken of."""
+
+        def _complete(self, chat: Chat, most: int) -> Completion:
+            told = len(chat) > 1 and "Anna lives in Lisbon" in chat[0].content and "live" in chat[-1].content
+            return Completion("Lisbon.", 1, 1, True) if told else super()._complete(chat, most)
+
+    asked = [
+        aside("Where does Anna live?"), aside("How old is Anna?"), aside("How old is Ann?", "Ann"),
+        aside("Sing, Anna."),
+    ]
+    engine = Reader({"Sing, Anna.": "la " * 60})
+    held = rehearsal.unsaid(engine, asked, ["Anna lives in Lisbon.", "Otto lives in Oslo."])
+    assert [row.messages[0].content for row in held] == ["How old is Anna?"], (
+        "what is told, whom nobody spoke of, and what is cut off are left out"
+    )
+    assert (held[0].source, held[0].kind, held[0].messages[1].content) == ("self", "aside", "I do not know.")
+    assert not any("Otto" in chat[0].content for chat in engine.asked)
+    assert rehearsal.unsaid(engine, [], ["Anna lives in Lisbon."]) == []
 
 
 def test_old_claims_are_read_back_with_their_wishes() -> None:

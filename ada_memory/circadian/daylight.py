@@ -140,7 +140,8 @@ def settle_outcomes(night: NightBundle) -> dict[str, tuple[Settled, str]]:
     gathered = _pairs(night.done("gather") / "memories.jsonl", "id", "why")
     superseded = _pairs(night.done("verify") / "superseded.jsonl", "memory", "reason")
     claimed = _pairs(night.done("dream") / "claims.jsonl", "memory", "claim")
-    samples = Counter(_own(row.get("memories")) for row in read_lines(night.done("dataset") / "train.jsonl"))
+    trained = read_lines(night.done("dataset") / "train.jsonl")
+    samples = Counter(own for own, _ in {(_own(row.get("memories")), row.get("dream")) for row in trained})
     failures = _failures(night)
     outcomes: dict[str, tuple[Settled, str]] = {}
     for memory, reason in _pairs(night.done("gather") / "skipped.jsonl", "id", "reason").items():

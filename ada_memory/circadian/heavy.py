@@ -33,7 +33,7 @@ from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import merge as forge_merge
 from ada_memory.forge import train as forge_train
-from ada_memory.forge.neighbours import neighbours
+from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Dream, Message, Override, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
@@ -42,6 +42,8 @@ from ada_memory.topology import verdict as judging
 
 STRENGTH = 0.5
 """How far an adapter that disturbs too much is scaled down before it is judged once more."""
+ASIDE_TURNS = 3
+"""How often an aside comes for each time that another anchor does: nothing else holds it in its place."""
 
 
 def dream(night: NightBundle, emit: Emit) -> Ending:
@@ -127,11 +129,27 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         [d for d in dreams if d.accepted], salience, core, settings, withheld, night.seed,
         rehearsal.graded(known, reviews),
     )
-    strangers = neighbours(built.train, core, settings.neighbours, night.seed)
-    held = rehearsal.answered(_base(night), strangers) if strangers else []
-    forge_dataset.write(replace(built, anchors=(*held, *built.anchors)), night.work("dataset"))
+    strangers, others = _near(night, built, core, withheld)
+    anchors = (*others * ASIDE_TURNS, *strangers, *built.anchors)
+    forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
-    return Done({**built.figures, **rehearsal.figures(reviews), "neighbours": len(held)})
+    near = {"neighbours": len(strangers), "asides": len(others)}
+    return Done({**built.figures, **rehearsal.figures(reviews), **near})
+
+
+def _near(
+    night: NightBundle, built: forge_dataset.Dataset, core: Sequence[Sample], withheld: frozenset[str]
+) -> tuple[list[Sample], list[Sample]]:
+    """Neighbours and asides as the base answers them, but for what is kept out of training."""
+    forge, never = night.settings.forge, withheld | {forge_dataset.prompt_of(row) for row in built.stop}
+    strangers = neighbours(built.train, core, forge.neighbours, night.seed)
+    others = asides(built.train, core, forge.asides, night.seed)
+    strangers = [chat for chat in strangers if normalise(chat[0].content) not in never]
+    others = [aside for aside in others if normalise(aside.chat[0].content) not in never]
+    if not strangers and not others:
+        return [], []
+    base = _base(night)
+    return rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, _told(night))
 
 
 def train(night: NightBundle, emit: Emit) -> Ending:
@@ -242,6 +260,13 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
         for memory in row["near"]:
             near[memory].append(reading)
     return near
+
+
+def _told(night: NightBundle) -> list[str]:
+    """Every memory that is or was learned, oldest first."""
+    gathered = night.done("gather")
+    rows = (*read_lines(gathered / "known.jsonl"), *read_lines(gathered / "memories.jsonl"))
+    return [str(row["text"]) for row in rows]
 
 
 def _generator(night: NightBundle) -> DreamGenerator:

@@ -129,11 +129,13 @@ def _learned(night: NightBundle, texts: Mapping[str, str], became: Outcomes) -> 
     for claim in read_lines(night.done("dream") / "claims.jsonl"):
         if claim["memory"] in rows:
             rows[str(claim["memory"])]["claims"].append(claim["claim"])
+    counted: set[object] = set()
     for row in read_lines(night.done("dataset") / "train.jsonl"):
         sample: Report = dict(row)
         own = rows.get((sample.get("memories") or [""])[0])
-        if own is None:
+        if own is None or sample.get("dream") in counted:  # a dream may have several rows, which take turns
             continue
+        counted.add(sample.get("dream"))
         own["samples"] += 1
         asked = next((m["content"] for m in reversed(sample["messages"]) if m["role"] == "user"), "")
         shown = own["questions"]

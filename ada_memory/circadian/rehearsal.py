@@ -6,15 +6,21 @@ the forge leave. A memory that is due is asked for in the phrasings that were ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ada_memory.dream.prompts import recall
 from ada_memory.engines.engine import Engine, Sampling
 from ada_memory.forge.dataset import Known
+from ada_memory.forge.neighbours import Aside
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
 
 REPLY = Sampling(max_tokens=48)
+CONTEXT = 8
+"""Most memories that are put before a question."""
 
 
 class Old(NamedTuple):
@@ -67,12 +73,34 @@ def graded(memories: Iterable[Old], reviews: Reviews) -> list[Known]:
 
 def answered(engine: Engine, chats: Sequence[Chat]) -> list[Sample]:
     """What the model itself says to each chat, as rows to be held to; replies cut off are left out."""
-    replies = engine.generate(chats, REPLY)
+    replies = engine.generate(chats, REPLY) if chats else []
     return [
         Sample((*chat, Message("assistant", reply.text)), "self", kind="neighbour")
         for chat, reply in zip(chats, replies, strict=True)
         if reply.finished and reply.text
     ]
+
+
+def unsaid(engine: Engine, asides: Iterable[Aside], told: Sequence[str]) -> list[Sample]:
+    """What the base says to the asides that nothing it was `told` answers, as rows to be held to.
+
+    An aside is answered by what was told if the base says something else once that lies before it.
+    """
+    of = {aside: [text for text in told if mentions(text, aside.subject)][-CONTEXT:] for aside in asides}
+    asked = [(aside.chat, recall(texts, aside.chat[0].content)) for aside, texts in of.items() if texts]
+    alone = answered(engine, [chat for chat, _ in asked])
+    said = {row.messages[:-1]: row for row in alone}
+    reading = engine.generate([informed for _, informed in asked], REPLY) if asked else []
+    return [
+        replace(said[chat], kind="aside")
+        for (chat, _), reply in zip(asked, reading, strict=True)
+        if chat in said and normalise(said[chat].messages[-1].content) == normalise(reply.text)
+    ]
+
+
+def mentions(text: str, subject: str) -> bool:
+    """Whether a text speaks of somebody by this name."""
+    return re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def rows(reviews: Reviews) -> list[dict[str, object]]:

@@ -4,8 +4,8 @@ In: dreams, how much their memories matter, samples of what is known already, th
 in three lists. `train` carries loss, `stop` holds phrasings that are only asked, `anchors` are rows on which
 the model is held to its base. No prompt of `stop` or of what is withheld ever occurs in `train`.
 
-What is rehearsed and the core lie in pools, whose rows take turns: one of each pool an epoch. So an old
-memory is heard in another phrasing every time, at the price of one row.
+Rows in a pool take turns: one of each pool an epoch. So an old memory is heard in another phrasing every
+time, at the price of one row, the core in other rows, and a question whole and clipped by turns.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ada_memory.errors import AdaError, BadInput
-from ada_memory.forge.phrasings import held_out, normalise
+from ada_memory.forge.phrasings import clipped, held_out, normalise
 from ada_memory.records import Dream, Message, Sample
 from ada_memory.settings import ForgeSettings
 
 LIGHTEST, HEAVIEST = 0.75, 1.25
+CLIPS = 2
+"""Ways in which a question is clipped."""
+CLIPPED = "clipped"
+"""The kind of such rows: they are no samples of their own."""
 OLD_STOPS = 64
 """Most questions about known memories that watch the training beside the new ones."""
 
@@ -89,7 +93,13 @@ def build(
     taken |= {prompt_of(row) for row in due}
     pool = [row for row in core if prompt_of(row) not in taken]
     replayed, anchors = _core(pool, len(new) + turns(due), settings, shuffle)
-    rows = (*new, *due, *replayed)
+    barred = never | asked
+    varied = [
+        row
+        for dream, whole in zip(train, new, strict=True)
+        for row in _by_turns(dream, whole, settings.clip, barred, shuffle)
+    ]
+    rows = (*varied, *due, *replayed)
     figures = _figures(train, rows) | {
         "stop": len(stop),
         "anchors": len(anchors),
@@ -163,6 +173,22 @@ def read_rows(file: Path) -> list[Sample]:
 def _row(dream: Dream) -> Sample:
     messages = (Message("user", dream.prompt), Message("assistant", dream.reply))
     return Sample(messages, "new", 1.0, dream.memories, dream.kind, dream.id)
+
+
+def _by_turns(
+    dream: Dream, whole: Sample, share: float, barred: set[str], shuffle: random.Random
+) -> list[Sample]:
+    """The row; of a question a pool of it and its clipped versions, whole every other time."""
+    if dream.kind != "question" or not share:
+        return [whole]
+    prompts = [clipped(dream.prompt, dream.claim, share, shuffle) for _ in range(CLIPS)]
+    pool = replace(whole, pool=f"clip/{dream.id}")
+    rows = []
+    for prompt in prompts:
+        messages = (Message("user", prompt), whole.messages[-1])
+        ok = prompt != dream.prompt and normalise(prompt) not in barred
+        rows += [pool, replace(pool, messages=messages, kind=CLIPPED)] if ok else []
+    return rows or [whole]
 
 
 def _distinct(dreams: Iterable[Dream]) -> list[Dream]:

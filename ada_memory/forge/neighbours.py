@@ -1,15 +1,19 @@
-"""Neighbours of what was learned: the same questions about somebody else, which should change nothing.
+"""Neighbours of what was learned: questions near to those that are taught, which should change nothing.
 
 Rows of the night and of the core enter; prompts leave. A model that has just learned where Petronella lives
-tends to know where everybody lives. Held to its base on neighbours it goes on saying that it does not know.
-(Knowledge editing judges edits by such prompts: "neighbourhood" in CounterFact, 2202.05262.)
+tends to know where everybody lives, and to answer whatever it is asked about her with her town. Held to its
+base on the same questions about somebody else, and on other questions about her, it goes on saying that it
+does not know. (Knowledge editing judges edits by such prompts: "neighbourhood" in CounterFact, 2202.05262;
+"relation specificity" in 2307.12976.)
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
@@ -19,6 +23,7 @@ _NAME = re.compile(r"(?<=[a-z,0-9'] )[A-Z][\w-]*\w")
 _WORD = re.compile(r"[A-Z][\w-]*\w")
 ALIKE = 0.8
 """Shared words, of all words of both, above which two prompts ask the same."""
+GAP = "\N{OPEN BOX}"
 SHARED = 512
 """Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
 
@@ -57,8 +62,64 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     shared = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & common]
     prompts = [_swapped(prompt, known, anybody) for prompt in asked]
     prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
-    taught = [frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories]
+    taught = _taught(rows)
     return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if not _is_asked(prompt, taught)]
+
+
+class Aside(NamedTuple):
+    """A question that may ask something else about one whom a memory speaks of."""
+
+    chat: Chat
+    subject: str
+
+
+def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Aside]:
+    """`each` questions about the subject of every new memory, `SHARED` about those of all others together.
+
+    The questions are those of the core and of other memories, the name in them exchanged for the subject. So
+    some ask just what the memory says: whoever uses them finds out which.
+    """
+    shuffle = random.Random(f"asides/{seed}")
+    questions = [row for row in rows if row.kind == "question"]
+    forms = [*_forms(questions), *_forms(row for row in core if len(row.messages) == 2)]
+    new, old = (_subjects(row for row in rows if row.source == source) for source in ("new", "due"))
+    wanted = [subject for subject in new for _ in range(each)]
+    wanted += [shuffle.choice(old) for _ in range(SHARED if old else 0)]
+    if not forms or not each:
+        return []
+    made = dict.fromkeys((_filled(shuffle.choice(forms), subject), subject) for subject in wanted)
+    taught = _taught(rows)
+    return [Aside((Message("user", text),), whom) for text, whom in made if not _is_asked(text, taught)]
+
+
+def _subjects(rows: Iterable[Sample]) -> list[str]:
+    """Of whom each memory speaks, as its user calls them; memories of the user are left out.
+
+    It is what the dreams of the kind "reversal" answer with.
+    """
+    said: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        if row.kind == "reversal":
+            said[row.memories[0]][row.messages[-1].content.rstrip(".")] += 1
+    found = [answers.most_common(1)[0][0] for answers in said.values()]
+    return [re.sub("^[Yy]our ", "my ", subject) for subject in found if subject.casefold() != "you"]
+
+
+def _forms(rows: Iterable[Sample]) -> list[str]:
+    """The questions that name one body, with a gap for the name."""
+    prompts = [row.messages[-2].content for row in rows]
+    theirs = names(prompts)
+
+    def gap(found: re.Match[str]) -> str:
+        return GAP if set(found[0].split()) <= theirs else found[0]
+
+    made = (re.sub(rf"{_WORD.pattern}(?: {_WORD.pattern})*", gap, prompt) for prompt in prompts)
+    return [form for form in made if form.count(GAP) == 1 and form.endswith("?")]
+
+
+def _filled(form: str, subject: str) -> str:
+    text = form.replace(GAP, subject)
+    return text[:1].upper() + text[1:]
 
 
 def _questions(rows: Iterable[Sample], known: set[str]) -> list[list[str]]:
@@ -81,6 +142,11 @@ def _swapped(prompt: str, theirs: set[str], other: Callable[[], str]) -> str:
         return new.setdefault(word, other()) if word in theirs else word
 
     return _WORD.sub(exchange, prompt)
+
+
+def _taught(rows: Iterable[Sample]) -> list[frozenset[str]]:
+    """The words of every prompt that asks of a memory."""
+    return [frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories]
 
 
 def _is_asked(prompt: str, asked: Sequence[frozenset[str]]) -> bool:

@@ -1,7 +1,8 @@
-"""Which questions are kept out of training, to tell when a memory is known and not merely its wording.
+"""How a question is worded, and what of it may vary. Dreams and questions enter; prompts leave.
 
-Dreams enter; prompts leave. A question that differs from a trained one by "please" alone would tell nothing,
-so questions of like words are held out together or not at all.
+Some questions are kept out of training, to tell when a memory is known and not merely its wording. A question
+that differs from a trained one by "please" alone would tell nothing, so questions of like words are held out
+together or not at all. Others are clipped, so that no word of theirs becomes the reason to know.
 """
 
 from __future__ import annotations
@@ -49,6 +50,25 @@ def _rarest(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
     phrasings = alike(prompts)
     shuffle.shuffle(phrasings)
     return min(phrasings, key=len) if len(phrasings) > 1 else ()
+
+
+def clipped(question: str, claim: str, share: float, shuffle: random.Random) -> str:
+    """The question without `share` of its words, chosen among those that do not say what is asked about.
+
+    Names, numbers and the words of the claim that the question was made of stay: without them, what is true
+    of one's father's boss would be taught of one's boss. (Random deletion: 1901.11196.)
+    """
+    words, said = question.split(), set(normalise(claim).split())
+    spare = [at for at, word in enumerate(words) if not _tells(word, said, first=at == 0)]
+    gone = set(shuffle.sample(spare, min(round(share * len(words)), len(spare))))
+    kept = " ".join(word for at, word in enumerate(words) if at not in gone)
+    return kept + "?" if question.endswith("?") and not kept.endswith("?") else kept
+
+
+def _tells(word: str, said: set[str], *, first: bool) -> bool:
+    """Whether a word is a name, a number, or one of those that were said."""
+    plain = {normalise(word), normalise(word.rstrip("?.!,").removesuffix("'s"))}
+    return bool(plain & said) or (word[0].isupper() and not first) or any(c.isdigit() for c in word)
 
 
 def alike(prompts: Sequence[str]) -> list[list[str]]:

@@ -7,6 +7,7 @@ when the held-out phrasings are known, not when the loss is low: more only raise
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Step, TrainPlan, Watch
 from ada_memory.errors import BadInput
-from ada_memory.forge.dataset import Dataset
+from ada_memory.forge.dataset import Dataset, turns
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Sample
 from ada_memory.settings import ForgeSettings
@@ -114,7 +115,7 @@ def train(
         alpha=settings.alpha,
         learning_rate=settings.learning_rate,
         warmup=settings.warmup,
-        epochs=settings.epochs,
+        epochs=epochs(dataset.train, settings),
         batch_size=settings.batch_size,
         anchor_batch=settings.anchor_batch,
         kl_weight=settings.kl_weight,
@@ -130,6 +131,12 @@ def train(
     with suppress(OSError):
         watcher.file.parent.rmdir()
     return TrainReport(_figures(watcher, time.perf_counter() - began))
+
+
+def epochs(rows: Sequence[Sample], settings: ForgeSettings) -> int:
+    """Most passes over the rows: `settings.epochs`, or up to twice as many if these are few steps."""
+    each = math.ceil(turns(rows) / settings.batch_size)
+    return min(max(settings.epochs, math.ceil(settings.steps / each)), 2 * settings.epochs)
 
 
 def recall(engine: Engine, rows: Sequence[Sample]) -> float:
