@@ -133,7 +133,9 @@ def test_sigkill_costs_nothing_but_time(folder: Path, tmp_path: Path) -> None:
 
 # --- the forge -------------------------------------------------------------------------------------------
 
-SETTINGS = ForgeSettings(rank=4, alpha=8, learning_rate=5e-3, epochs=4, steps=0, batch_size=3, patience=2, kl_weight=1)
+SETTINGS = ForgeSettings(
+    rank=4, alpha=8, learning_rate=5e-3, epochs=4, steps=0, batch_size=3, patience=2, kl_weight=1
+)
 LESSONS = data.Dataset(tuple(SAMPLES), tuple(SAMPLES[:3]), tuple(HELD), {})
 
 
