@@ -83,8 +83,10 @@ def _dreams(rng: Random, item: days.Told, withheld: frozenset[str]) -> list[tupl
 
 def epoch(night: forge_dataset.Dataset) -> list[Sample]:
     """The rows of one epoch: all that stand alone, and the first of each pool whose rows take turns."""
-    first = {row.pool: row for row in reversed(night.train) if row.pool}
-    return [row for row in night.train if not row.pool or first[row.pool] is row]
+    first: dict[str | int, Sample] = {}
+    for at, row in enumerate(night.train):
+        first.setdefault(row.pool or at, row)
+    return list(first.values())
 
 
 def spread(rows: Sequence[Sample], wanted: int) -> list[Sample]:
