@@ -24,6 +24,7 @@ _WORD = re.compile(r"[A-Z][\w-]*\w")
 ALIKE = 0.8
 """Shared words, of all words of both, above which two prompts ask the same."""
 GAP = "\N{OPEN BOX}"
+"""What stands in a question for the name that is taken out; nobody types it."""
 SHARED = 512
 """Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
 
@@ -144,12 +145,12 @@ def _swapped(prompt: str, theirs: set[str], other: Callable[[], str]) -> str:
     return _WORD.sub(exchange, prompt)
 
 
-def _taught(rows: Iterable[Sample]) -> list[frozenset[str]]:
-    """The words of every prompt that asks of a memory."""
-    return [frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories]
+def _taught(rows: Iterable[Sample]) -> set[frozenset[str]]:
+    """The words of every prompt that asks of a memory, once each: rows that take turns repeat them."""
+    return {frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories}
 
 
-def _is_asked(prompt: str, asked: Sequence[frozenset[str]]) -> bool:
+def _is_asked(prompt: str, asked: Iterable[frozenset[str]]) -> bool:
     """Whether a memory is asked for in much the same words."""
     words = frozenset(normalise(prompt).split())
     return any(overlap(words, other) > ALIKE for other in asked)
