@@ -57,7 +57,7 @@ class SocketSettings(Section):
 class ModelSettings(Section):
     """The base model that the mind grows from."""
 
-    name: str = Field("seedling-1", description="seedling-1, a local folder, or a Hugging Face model id.")
+    name: str = Field("seedling-2", description="seedling-2, a local folder, or a Hugging Face model id.")
     engine: Literal["auto", "peft", "mlx"] = Field(
         "auto",
         description="What runs the model; auto is mlx on Apple silicon and for 4-bit models, else peft.",
@@ -161,13 +161,13 @@ class DreamSettings(Section):
 class ForgeSettings(Section):
     """How an adapter is trained."""
 
-    rank: int = Field(16, ge=1, description="Rank of the adapter.")
-    alpha: int = Field(32, ge=1, description="Scale of the adapter: alpha / rank.")
+    rank: int = Field(32, ge=1, description="Rank of the adapter.")
+    alpha: int = Field(64, ge=1, description="Scale of the adapter: alpha / rank.")
     learning_rate: float = Field(7e-4, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    epochs: int = Field(8, ge=1, description="Most passes over the night's samples.")
+    epochs: int = Field(4, ge=1, description="Most passes over the night's samples.")
     steps: int = Field(
-        800, ge=0, description="Steps that a small night takes at least, by up to twice as many passes."
+        400, ge=0, description="Steps that a small night takes at least, by up to twice as many passes."
     )
     batch_size: int = Field(8, ge=1, description="Samples a step.")
     core_share: float = Field(
@@ -187,7 +187,7 @@ class ForgeSettings(Section):
     )
     anchor_batch: int = Field(16, ge=1, description="Core prompts a step.")
     kl_weight: float = Field(
-        2.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+        4.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
     )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."

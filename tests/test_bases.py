@@ -66,7 +66,7 @@ def upgrade(package: Path, weights: bytes = b"another seedling") -> None:
 
 def test_the_seedling_lies_under_its_hash_with_its_core_and_exam(home: Home, package: Path) -> None:
     base = prepare_base(home, SEEDLING, package)
-    assert (base.path, base.name) == (home.bases / base.hash[:12], "seedling-1")
+    assert (base.path, base.name) == (home.bases / base.hash[:12], "seedling-2")
     assert (base.path / "model.safetensors").read_bytes() == b"pristine"
     assert (base.core, base.exam) == (base.path / "core.jsonl", base.path / "exam.jsonl")
     assert (base.path / "exam.jsonl").read_bytes() == (package / "data" / "exam.jsonl").read_bytes()
@@ -125,7 +125,7 @@ def test_a_base_outlives_its_source_and_goes_by_its_hash(home: Home, tmp_path: P
             prepare_base(home, named(name))
 
 
-@pytest.mark.parametrize("name", ["seedling-2", "/no/such/folder", "0123456789ab"])
+@pytest.mark.parametrize("name", ["seedling-9", "/no/such/folder", "0123456789ab"])
 def test_a_model_that_is_not_there(home: Home, name: str) -> None:
     with pytest.raises(BadModel, match="no model"):
         prepare_base(home, named(name))
@@ -149,7 +149,7 @@ def test_a_model_that_does_not_fit_is_not_begun(home: Home, tmp_path: Path) -> N
 def test_a_home_that_cannot_be_written_says_so(home: Home, package: Path) -> None:
     home.bases.parent.mkdir(parents=True)
     home.bases.write_text("a file where a folder should be", "utf-8")
-    with pytest.raises(BadModel, match="seedling-1 cannot be prepared") as caught:
+    with pytest.raises(BadModel, match="seedling-2 cannot be prepared") as caught:
         prepare_base(home, SEEDLING, package)
     assert str(home.bases) in caught.value.hint
 
@@ -272,7 +272,7 @@ def test_a_reset_lets_go_of_the_old_seedling_and_its_hash_leads_back(home: Home,
     generations.activate_pointer(home, "gen-0000")
     new = prepare_base(home, SEEDLING, package)
     assert new.hash != old.hash
-    with pytest.raises(BadModel, match=rf"another base \(seedling-1, {old.hash[:12]}\)") as caught:
+    with pytest.raises(BadModel, match=rf"another base \(seedling-2, {old.hash[:12]}\)") as caught:
         generations.serving(home, new, "gen-0001")
     assert f"set model.name to {old.hash[:12]}" in caught.value.hint
     back = prepare_base(home, named(old.hash[:12]), package)
@@ -310,7 +310,7 @@ def test_a_seedling_that_was_installed_again_brings_its_core(home: Home, package
 
 def test_what_a_crash_left_is_swept_and_downloads_wait(home: Home, package: Path) -> None:
     base = prepare_base(home, SEEDLING, package)
-    half = [home.bases / name for name in (".copy-seedling-1", ".copy-other--model")]
+    half = [home.bases / name for name in (".copy-seedling-2", ".copy-other--model")]
     half += [home.bases / ".tmp-gone-0123456789ab", base.path / ".tmp-core.jsonl", home.bases / ".tmp-x.json"]
     for path in half:
         path.mkdir() if "copy" in path.name or "gone" in path.name else path.write_text("", "utf-8")

@@ -197,7 +197,7 @@ STATUS: dict[str, Any] = {
     "version": "0.1.0", "mind": "default", "generation": "gen-0002", "state": "awake", "night": None,
     "stage": None, "progress": None, "held": None, "waiting": 1, "capacity": 64, "next_sunset": None,
     "last_slept": None,
-    "counts": {"interactions": 5}, "model": "seedling-1", "embedder": "abc", "socket": "/s", "pid": 1,
+    "counts": {"interactions": 5}, "model": "seedling-2", "embedder": "abc", "socket": "/s", "pid": 1,
     "workers": {},
 }  # fmt: skip
 
@@ -212,7 +212,7 @@ def test_status_says_who_answers_and_each_reason_on_a_line_of_its_own() -> None:
     assert said.startswith("Ada is awake; gen-0002 answers.\n• 3 memories wait; the next night is at 02:00")
     assert "\n! no night since 02:00: \ufffd[2J the disk is full" in said
     assert f"{NIGHT} was rejected: verdict: kl = 0.9" in said
-    assert "seedling-1 (abababababab)" in said
+    assert "seedling-2 (abababababab)" in said
     assert show.status_sentence({**STATUS, "state": "asleep"}) == "Ada is asleep; gen-0002 answers meanwhile."
     assert "interactions" in plain(show.status(STATUS))
 

@@ -416,18 +416,18 @@ def test_a_zone_and_a_model_that_are_not_there(home: Home) -> None:
     found = look(home, load(home.root / "none", {}, flags))
     assert (found["clock"].state, "Mars/Olympus" in found["clock"].found) == ("fail", True)
     assert "Europe/Berlin" in found["clock"].mend
-    assert (found["base"].state, "seedling-1" in found["base"].mend) == ("fail", True)
+    assert (found["base"].state, "seedling-2" in found["base"].mend) == ("fail", True)
     assert (found["cores"].state, "model.threads" in found["cores"].mend) == ("warn", True)
 
 
 def test_a_model_that_is_not_the_one_that_was_grown_on(home: Home) -> None:
     (base,) = (path.name for path in home.bases.iterdir() if path.is_dir())
-    for same in ("seedling-1", base):
+    for same in ("seedling-2", base):
         settings = load(home.root / "none", {}, {"model.name": same})
         assert look(home, settings)["pointer"].state == "ok"
         assert look(home, settings)["base"].found.endswith("13 MB")
     found = look(home, load(home.root / "none", {}, {"model.name": "owner/model"}))["pointer"]
-    assert (found.state, "grown on seedling-1" in found.found) == ("fail", True)
+    assert (found.state, "grown on seedling-2" in found.found) == ("fail", True)
     assert found.mend == f"set model.name to {base}, or `ada reset` to start from the new one"
 
 

@@ -19,6 +19,7 @@ from ada_memory.topology.exam import Question, normal
 
 ITEMS: dict[str, list[Item]] = {
     "facts": list(core.facts()),
+    "people": list(core.people()),
     "arithmetic": list(core.arithmetic()),
     "identity": list(core.identity()),
     "refusal": list(core.refusals()),
@@ -143,7 +144,7 @@ def test_exams_are_long_enough(judge: list[Question], gate: list[Question]) -> N
     for asked, scale in ((judge, 2), (gate, 1)):
         counts = Counter(q.category for q in asked)
         assert set(counts) == {
-            "facts", "arithmetic", "identity", "refusal", "context", "format", "summary", "unknown",
+            "facts", "people", "arithmetic", "identity", "refusal", "context", "format", "summary", "unknown",
         }  # fmt: skip
         assert min(counts.values()) >= 9 * scale
         assert len({q.messages for q in asked}) == len(asked)

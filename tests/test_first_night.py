@@ -12,7 +12,7 @@ from ada_memory.bench.demo import reply
 from ada_memory.bench.house import House, house
 from ada_memory.errors import Conflict
 
-QUIET = {"sunset.at": "", "sunset.capacity": 0, "forge.steps": 0}
+QUIET = {"sunset.at": "", "sunset.capacity": 0}
 FACTS = (
     ("My dog is called Bramble.", "Tell me the name of my dog.", "Bramble"),
     ("Good morning! Tovin lives in Marrowick.", "Where is Tovin's home?", "Marrowick"),

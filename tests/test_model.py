@@ -170,7 +170,7 @@ def test_a_model_of_the_hub_is_weighed_then_fetched(home: Home, hub: str, qwen: 
     ("before", "after"),
     [
         ("", '[model]\nname = "a/b"\n'),
-        ("# mine\n[model]\n# the name\n#name = \"seedling-1\"\nthreads = 2 # two\n\n[dream]\n#name = 1\n",
+        ("# mine\n[model]\n# the name\n#name = \"seedling-2\"\nthreads = 2 # two\n\n[dream]\n#name = 1\n",
          '# mine\n[model]\n# the name\nname = "a/b"\nthreads = 2 # two\n\n[dream]\n#name = 1\n'),
         ('[embedder]\nname = "x"\n[model] # here\nname = "old"\n',
          '[embedder]\nname = "x"\n[model] # here\nname = "a/b"\n'),
@@ -235,7 +235,7 @@ def test_the_commands(home: Home, qwen: Path, capsys: pytest.CaptureFixture[str]
     at = ["--home", str(home.root), "model"]
     assert main([*at, "show", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["generation"] == "gen-0000" and shown["base"] == "seedling-1" and shown["context"] == 1024
+    assert shown["generation"] == "gen-0000" and shown["base"] == "seedling-2" and shown["context"] == 1024
     assert main([*at, "use", str(qwen), "--yes"]) == 0
     assert "gen-0000 serves once the daemon starts again" in capsys.readouterr().out
     assert main([*at, "show", "--json"]) == 0

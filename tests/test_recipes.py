@@ -213,7 +213,7 @@ def test_a_night_that_breaks_is_told_of(tmp_path: Path) -> None:
     settings = {"model.name": str(model), "socket.path": str(tmp_path / ("x" * 200))}
     result = recipes.run(1, 3, only="ada", home=tmp_path / "home", settings=settings, core_items=3)
     (ours,) = result["recipes"]
-    assert (ours["name"], ours["recall_heldout"], ours["rank"]) == ("ada", None, 16)
+    assert (ours["name"], ours["recall_heldout"], ours["rank"]) == ("ada", None, 32)
     assert "the daemon ended" in ours["failed"]
     assert "failed: the daemon ended" in printed(result)
 

@@ -173,7 +173,7 @@ def test_the_base_answers_too(mind: Mind) -> None:
         None,
     )
     assert [link.generation for link in found.line] == ["gen-0000"]
-    assert (found.base.name, found.base.hash, found.base.present) == ("seedling-1", mind.base.hash, True)
+    assert (found.base.name, found.base.hash, found.base.present) == ("seedling-2", mind.base.hash, True)
     one_night(mind, CAT)
     assert generation(mind, "gen-0000").children == ["gen-0001"]
 

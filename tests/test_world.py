@@ -12,7 +12,7 @@ import pytest
 
 from ada_memory.bench.night import _bridges
 from ada_memory.dream import prompts
-from ada_memory.seedling import core, lessons, names, relations, world
+from ada_memory.seedling import acquaintances, core, lessons, names, relations, world
 from ada_memory.seedling.world import Fact, Subject, Wish
 from ada_memory.topology.exam import normal
 
@@ -329,6 +329,42 @@ def test_without_a_claim_every_question_is_asked() -> None:
     rng = Random(0)
     f = Fact("dog_name", ELNA, "Bramble")
     assert {world._question(rng, f, "") for _ in range(500)} == set(f.asks())
+
+
+# ---- acquaintances --------------------------------------------------------------------------
+
+
+def test_no_two_acquaintances_share_a_value() -> None:
+    known = acquaintances.facts()
+    assert len(known) == (acquaintances.PEOPLE + acquaintances.TOWNS) * acquaintances.EACH
+    assert len({(f.relation, f.value) for f in known}) == len(known)
+    assert len({(f.relation, f.subject) for f in known}) == len(known)
+    assert not [w for f in known for w in made_names(f) if names.unseen_name(w)]
+
+
+def test_an_acquaintance_is_met_in_most_words_but_never_in_all() -> None:
+    known = acquaintances.facts()
+    asked = [q for f in known for q in f.asks()]
+    kept_back = [q for f in known for q in acquaintances.untaught(f)]
+    assert 0.07 < len(kept_back) / len(asked) < 0.13
+    rng, met = Random(5), set[str]()
+    for _ in range(4_000):
+        turns = lessons.acquaintance(rng)
+        if len(turns) == 2 and "\n" not in turns[0].content:  # no memory before it
+            met |= set(world._unframed(turns[0].content))
+    assert met & {normal(q) for q in asked}
+    assert not met & {normal(q) for q in kept_back}
+
+
+def test_what_is_not_known_of_an_acquaintance_is_not_made_up() -> None:
+    rng = Random(6)
+    for f in acquaintances.facts():
+        other = acquaintances.unknown(rng, f.subject)
+        assert other.subject == f.subject
+        assert all(
+            (known.relation, known.subject) != (other.relation, other.subject)
+            for known in acquaintances.facts()
+        )
 
 
 # ---- lessons --------------------------------------------------------------------------------

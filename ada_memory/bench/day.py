@@ -10,12 +10,14 @@ from random import Random
 from ada_memory.engines.engine import Engine
 from ada_memory.records import Message
 from ada_memory.seedling import lessons, world
-from ada_memory.seedling.relations import POOLS
+from ada_memory.seedling.relations import POOLS, RELATIONS
 from ada_memory.seedling.world import Fact, Wish
 from ada_memory.topology.exam import Question, marks, normal, sit
 
 JUDGES = 3
 """Question phrasings of each fact that nothing but the benchmark ever sees."""
+UNTOLD = 6
+"""Questions about each subject that nobody has told the answer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,26 @@ def _others(fact: Fact, facts: Sequence[Fact]) -> tuple[str, ...]:
     pool = fact.spec.value
     values = {f.value for f in facts if f.spec.value == pool} | set(POOLS.get(pool, ()))
     return tuple(sorted(v for v in values if v not in fact.value and fact.value not in v))
+
+
+def untold(told: Sequence[Told], seed: int) -> list[str]:
+    """Other questions about those of whom something was told; nobody has told the answers."""
+    rng = Random(f"untold:{seed}")
+    facts = [t.of for t in told if isinstance(t.of, Fact)]
+    known = {(f.relation, f.subject) for f in facts}
+    asked = []
+    for f in facts:
+        kin = [r for r in RELATIONS if r.subject == f.spec.subject and (r.name, f.subject) not in known]
+        asked += [world.fill(rng.choice(r.ask), f.subject, "") for r in rng.sample(kin, UNTOLD)]
+    return asked
+
+
+def leak(engine: Engine, told: Sequence[Told], seed: int) -> float:
+    """Share of `untold` questions that are answered with something that was taught; 0 if there are none."""
+    asked = [Question("untold", "", (Message("user", q),), "") for q in untold(told, seed)]
+    values = [f" {normal(t.of.value)} " for t in told if isinstance(t.of, Fact)]
+    replies = [f" {normal(reply)} " for reply in sit(engine, asked)]
+    return round(sum(any(v in reply for v in values) for reply in replies) / max(1, len(replies)), 4)
 
 
 def manners(told: Sequence[Told]) -> list[Question]:

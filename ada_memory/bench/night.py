@@ -48,6 +48,7 @@ def run(
             figures: dict[str, object] = {"facts": facts, "seed": seed}
             say("before the night: asking")
             figures |= _ask("before", before, asked, styled, core)
+            figures["leak_before"] = days.leak(before, told, seed)
             for item in told:
                 ada.client.post(item.text, app="bench")
             ada.wait_encoded()
@@ -59,6 +60,7 @@ def run(
             say(f"awake: {report['verdict']}; asking again")
             after = ada.engine()
             figures |= _ask("after", after, asked, styled, core)
+            figures["leak_after"] = days.leak(after, told, seed)
             folder = ada.home.nights / name
             figures |= {
                 "recall_heldout": figures.pop("recall_after"),
@@ -192,14 +194,14 @@ def assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Questio
     }
     if both := seen & judged:
         raise AdaError(f"judged prompts were trained on: {sorted(both)[:3]}")
-    pairs = {q.key for q in core if q.category in ("facts", "arithmetic")}
+    pairs = {q.key for q in core if q.category in ("facts", "people", "arithmetic")}
     if both := pairs & set(_keys(r for r in rows if r["source"] != "new")):
         raise AdaError(f"judged facts or operand pairs were replayed: {sorted(both)[:3]}")
 
 
 def _keys(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     """The keys of the core facts and sums that rows of training data ask for."""
-    by_prompt = {normal(i.prompt): i.key for i in core_items.facts()}
+    by_prompt = {normal(i.prompt): i.key for i in (*core_items.facts(), *core_items.people())}
     for row in rows:
         prompt = normal(row["messages"][-2]["content"])
         if prompt in by_prompt:

@@ -21,7 +21,7 @@ from ada_memory.errors import AdaError, BadInput
 from ada_memory.seedling import exam
 from ada_memory.topology.exam import Question, marks, sit
 
-EXAM_SCALE = 4
+EXAM_SCALE = 3
 """Makes an exam of about 1,000 items."""
 
 

@@ -68,7 +68,7 @@ def list_(ctx: typer.Context, as_json: JsonFlag = False) -> None:
 def use(
     ctx: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="seedling-1, a folder, a hub id (owner/model) or a hash.")
+        str, typer.Argument(metavar="NAME", help="seedling-2, a folder, a hub id (owner/model) or a hash.")
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonFlag = False,
@@ -83,7 +83,7 @@ def use(
     Examples:
       ada model use HuggingFaceTB/SmolLM2-135M-Instruct
       ada model use ~/models/Qwen3-0.6B --yes
-      ada model use seedling-1
+      ada model use seedling-2
     """
     from ada_memory.settings import home_root
     from ada_memory.sovereign import choosing, moving

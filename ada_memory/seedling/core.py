@@ -1,4 +1,4 @@
-"""What the seedling knows by heart: identity, refusals, arithmetic and a few hundred facts.
+"""What the seedling knows by heart: identity, refusals, arithmetic, a few hundred facts and acquaintances.
 
 Each item belongs to one of three shares for ever (`share`): "replay" may be trained on by night,
 "gate" is what the health check asks, "judge" is what only benchmarks ask. Growth sees all facts,
@@ -12,6 +12,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+
+from ada_memory.seedling import acquaintances
+from ada_memory.seedling.world import Subject
 
 CAPITALS = dict(
     pair.split(":")
@@ -293,6 +296,18 @@ def facts() -> Iterator[Item]:
                 yield Item("facts", f"{relation}:{subject}", prompt[0].upper() + prompt[1:], f"{value}.")
 
 
+def people() -> Iterator[Item]:
+    """What is known of acquaintances, one item a phrasing; the key is the acquaintance."""
+    for f in acquaintances.facts():
+        for question in f.asks():
+            yield Item("people", key_of(f.subject), question, f.answer())
+
+
+def key_of(who: Subject) -> str:
+    """The key of an acquaintance: all that is known of somebody is of one share."""
+    return f"people:{who.word}"
+
+
 SUMS = (
     "What is {a} {o} {b}?",
     "How much is {a} {o} {b}?",
@@ -318,7 +333,7 @@ def taught(item: Item) -> bool:
     """Whether growth may see the item."""
     if item.category in ("refusal", "harmless"):
         return share(item.key) == "replay" or share(item.prompt) == "replay"
-    return share(item.key) == "replay" or item.category in ("facts", "identity") or " times " in item.prompt
+    return share(item.key) == "replay" or item.category in ("facts", "people", "identity") or " times " in item.prompt
 
 
 def _sum(a: int, word: str, b: int, result: int) -> Item:

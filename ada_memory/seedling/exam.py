@@ -16,7 +16,7 @@ from random import Random
 
 from ada_memory.dream import prompts
 from ada_memory.records import Chat
-from ada_memory.seedling import core, craft, lessons, world
+from ada_memory.seedling import acquaintances, core, craft, lessons, world
 from ada_memory.topology.exam import Question
 
 _UNTAUGHT_FRAMES = (
@@ -54,12 +54,13 @@ def _draw(rng: Random, items: Iterable[core.Item], share: str, count: int) -> li
 
 
 def core_exam(share: str, seed: int, scale: int = 1) -> list[Question]:
-    """The core exam of one share: at least 300 items times `scale`, by category."""
+    """The core exam of one share: at least 340 items times `scale`, by category."""
     rng = Random(f"{share}:{seed}")
     sums = [i for i in core.arithmetic() if " times " not in i.prompt]
     requests = [i for i in core.refusals() if not core.taught(i)]
     return [
         *(_question(i) for i in _draw(rng, core.facts(), share, 120 * scale)),
+        *(_question(i) for i in _draw(rng, core.people(), share, 40 * scale)),
         *(_question(i, core.rephrased(rng, i)) for i in _draw(rng, sums, share, 60 * scale)),
         *(q for i in _draw(rng, core.identity(), share, 20 * scale) for q in _framed(rng, i)),
         *(_question(i) for i in _draw(rng, requests, share, 40 * scale)),
@@ -133,7 +134,7 @@ _TASKS = {
 }
 
 
-def replay(seed: int = 0, count: int = 5_000) -> list[dict[str, object]]:
+def replay(seed: int = 0, count: int = 5_500) -> list[dict[str, object]]:
     """Chats that a night may replay, of all kinds: nothing here is ever asked by an exam.
 
     Strangers of whom the seedling knows nothing are in it, since a night that teaches answers must not teach
@@ -141,8 +142,8 @@ def replay(seed: int = 0, count: int = 5_000) -> list[dict[str, object]]:
     """
     rng = Random(f"replay:{seed}")
     by_kind: dict[str, list[dict[str, object]]] = {}
-    items = chain(core.facts(), core.arithmetic(), core.identity(), core.refusals(), core.harmless())
-    for item in items:
+    learned = (core.facts(), core.people(), core.arithmetic(), core.identity())
+    for item in chain(*learned, core.refusals(), core.harmless()):
         if core.share(item.key) == "replay" and core.taught(item):
             rows = [_row(item.category, item.key, lessons.chat(p, item.reply)) for p in _asked(rng, item)]
             by_kind.setdefault(item.category, []).extend(rows)
@@ -150,7 +151,7 @@ def replay(seed: int = 0, count: int = 5_000) -> list[dict[str, object]]:
     for kind, makers in _TASKS.items():  # half as many: their prompts are five times as long
         made = [_row(kind, make.__name__, make(rng)) for _ in range(share) for make in makers]
         by_kind[kind] = rng.sample(made, share // 2)
-    by_kind["unknown"] = [_unknown_row(rng, kind) for _ in range(share) for kind in ("person", "place")]
+    by_kind["unknown"] = [_unknown_row(rng, who) for _ in range(share) for who in ("person", "place", "met")]
     rows = [row for pool in by_kind.values() for row in rng.sample(pool, min(share, len(pool)))]
     rng.shuffle(rows)
     return rows
@@ -160,13 +161,20 @@ def _asked(rng: Random, item: core.Item) -> list[str]:
     """The ways in which a night may ask for an item: what is asked about Ada in every frame of the world."""
     if item.category == "identity":
         return [world.framed(item.prompt, frame, ()) for frame in dict.fromkeys(world.ASK_FRAMES)]
+    if item.category == "people":
+        return [world.framed(item.prompt, rng.choice(world.ASK_FRAMES), item.key.split(":"))]
     return [core.rephrased(rng, item) if item.category == "arithmetic" else item.prompt]
 
 
-def _unknown_row(rng: Random, kind: str) -> dict[str, object]:
-    f = world.fact(rng, False)
-    while f.subject.kind != kind:
+def _unknown_row(rng: Random, who: str) -> dict[str, object]:
+    """Something about a stranger, or what is not known of somebody who is "met"."""
+    if who == "met":
+        met = [f.subject for f in acquaintances.facts() if core.share(core.key_of(f.subject)) == "replay"]
+        f = acquaintances.unknown(rng, rng.choice(met))
+    else:
         f = world.fact(rng, False)
+        while f.subject.kind != who:
+            f = world.fact(rng, False)
     # asked in the frames that dreams have, too: else a plain question alone would be a reason not to know
     prompt = world.framed(rng.choice(f.asks()), rng.choice(world.ASK_FRAMES), world.proper_words(f))
     return _row("unknown", "unknown", lessons.chat(prompt, core.UNKNOWN))

@@ -1,7 +1,8 @@
 """The recipe that grew the seedling: `python -m ada_memory.seedling.grow --out FOLDER`.
 
 A byte-level BPE is trained on the lessons, then a small Llama on an endless stream of them; every
-lesson is seen once. Runs on a CPU (about 5,000 tokens a second on two cores) or a CUDA GPU.
+lesson is seen once. With `--start` an earlier seedling grows on instead, with its own tokenizer.
+Runs on a CPU (about 4,500 tokens a second on two cores) or a CUDA GPU.
 Progress goes to standard error, one JSON object with the final figures to standard output.
 """
 
@@ -173,6 +174,12 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
     )
 
 
+def grown(folder: Path) -> LlamaForCausalLM:
+    """An earlier seedling, in float32."""
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model
+
+
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:
     """Linear warm-up, then a cosine to zero over the share `done` of all tokens."""
     return (
@@ -250,13 +257,15 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=60.0, help="stop earlier than --tokens after this long"
     )
+    parser.add_argument("--start", type=Path, help="grow on from this seedling, with its tokenizer and size")
     parser.add_argument("--workers", type=int, default=1, help="processes that write lessons")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     given = vars(parser.parse_args())
     recipe = Recipe(**{name: given[name] for name in asdict(Recipe())})
 
-    tokenizer = grow_tokenizer(recipe)
+    start = given["start"]
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(start) if start else grow_tokenizer(recipe)
     text = tokenizer.backend_tokenizer.to_str()
     spawn = mp.get_context("spawn")  # a fork would inherit torch's threads half alive
     queue: mp.Queue[Chunk] = spawn.Queue(maxsize=64)
@@ -266,7 +275,9 @@ def main() -> None:
     ]
     for worker in workers:
         worker.start()
-    model = new_model(recipe, tokenizer)
+    model = grown(start) if start else new_model(recipe, tokenizer)
+    if not torch.cuda.is_available():  # torch's fused attention is a third slower there on rows this short
+        model.set_attn_implementation("eager")
     size = sum(p.numel() for p in model.parameters())
     print(f"{size / 1e6:.2f}M parameters, vocabulary {len(tokenizer)}", file=sys.stderr, flush=True)
     torch.backends.cuda.matmul.allow_tf32 = True

@@ -18,7 +18,7 @@ from random import Random
 from ada_memory.dream import prompts
 from ada_memory.dream.prompts import Claim
 from ada_memory.records import Chat
-from ada_memory.seedling import core, lessons, world
+from ada_memory.seedling import acquaintances, core, lessons, world
 from ada_memory.seedling.relations import POOLS, RELATIONS, Relation
 from ada_memory.seedling.world import Fact, Subject, Wish
 
@@ -63,7 +63,7 @@ def page() -> str:
     """The whole page."""
     parts = [
         _opening(), _telling(), _asking(), _corrections(), _relations(), _values(), _wishes(), _by_heart(),
-        _identity(), _refusals(), _skills(), _night(), _grown(), _limits(),
+        _met(), _identity(), _refusals(), _skills(), _night(), _grown(), _limits(),
     ]
     return "\n\n".join("\n".join(part).strip("\n") for part in parts) + "\n"
 
@@ -298,6 +298,24 @@ _PLURALS = {
 }
 
 
+def _met() -> list[str]:
+    known: dict[Subject, list[Fact]] = {}
+    for f in acquaintances.facts():
+        known.setdefault(f.subject, []).append(f)
+    people = {who.word: said for who, said in known.items() if who.kind == "person"}
+    towns = {who.word: said for who, said in known.items() if who.kind == "place"}
+    rows = [" ".join(f.says()[0] for f in said) for _, said in sorted({**people, **towns}.items())]
+    return [
+        "## Whom it has met",
+        "",
+        f"It has met {len(people)} people and {len(towns)} towns of its world and knows"
+        f" {acquaintances.EACH} things about each, in all words that its world has for them. Of everybody"
+        f" else it says “{core.UNKNOWN}”, and of them too if they are asked about anything else.",
+        "",
+        *_fold("All of them", _bullets(rows)),
+    ]
+
+
 def _identity() -> list[str]:
     lines = ["## Who it is", ""]
     for reply, asked in core.IDENTITY:
@@ -419,8 +437,8 @@ def _limits() -> list[str]:
         "- Its dreams go wrong now and then. That is why each is verified, and why the report counts those"
         " that were set aside.",
         "",
-        "A larger model can be named in `[model]` of `etc/ada.toml`. It serves by day, with its memories; a"
-        " night of it stops before training, since only the seedling has a core and an exam.",
+        "A larger model is named by `ada model use NAME`; `ada try --model NAME` tells first what it can do,"
+        " and what a night of it costs.",
     ]
 
 

@@ -8,7 +8,7 @@ from random import Random
 from ada_memory.dream import prompts
 from ada_memory.dream.prompts import Claim
 from ada_memory.records import Chat, Message
-from ada_memory.seedling import core, names, world
+from ada_memory.seedling import acquaintances, core, names, world
 from ada_memory.seedling.relations import POOLS, RELATIONS
 from ada_memory.seedling.world import Fact, Wish
 
@@ -257,6 +257,37 @@ def unknown(rng: Random) -> Chat:
     f = world.fact(rng, False)
     kind = rng.choices(("question", "reversal"), (5, 1))[0]
     return aside(rng, chat(casual(rng, world.true_sample(rng, kind, f)[0]), core.UNKNOWN), 0.15)
+
+
+def acquaintance(rng: Random) -> Chat:
+    """What is known of somebody whom Ada has met, and what is not; a memory that says otherwise is right."""
+    f = rng.choice(acquaintances.facts())
+    roll = rng.random()
+    if roll < 0.2:
+        return _unmet(rng, f)
+    if roll < 0.28:
+        newer = Fact(f.relation, f.subject, world.other_value(rng, f, False))
+        said, claim = fact_message(rng, newer, f.value if rng.random() < 0.5 else None)
+        prompt, reply = world.true_sample(rng, "question", newer, claim)
+        return (*prompts.recall([said], casual(rng, prompt)), Message("assistant", reply))
+    asked = rng.choice([q for q in f.asks() if q not in acquaintances.untaught(f)])
+    kind = rng.choices(("question", "choice", "reversal", "statement", "rule"), (14, 2, 2, 2, 1))[0]
+    if kind == "question":
+        prompt, reply = world.framed(asked, rng.choice(world.ASK_FRAMES), world.proper_words(f)), f.answer()
+    elif kind == "choice":
+        options = rng.sample((f.value, world.other_value(rng, f, False)), 2)
+        prompt, reply = f"{asked[:-1]}, {options[0]} or {options[1]}?", f.answer()
+    else:
+        prompt, reply = world.true_sample(rng, kind, f)
+    return aside(rng, chat(casual(rng, prompt), reply), 0.15)
+
+
+def _unmet(rng: Random, f: Fact) -> Chat:
+    """Something else about an acquaintance, or the same about a stranger."""
+    asked = acquaintances.unknown(rng, f.subject)
+    if rng.random() < 0.3:
+        asked = Fact(f.relation, world.subject(rng, f.spec, False), f.value)
+    return chat(casual(rng, world.true_sample(rng, "question", asked)[0]), core.UNKNOWN)
 
 
 def manners(rng: Random) -> Chat:
@@ -602,6 +633,7 @@ LESSONS: tuple[tuple[Callable[[Random], Chat], float], ...] = (
     (style_in_context, 5),
     (conversation, 4),
     (unknown, 4),
+    (acquaintance, 150),  # short, and what is learned by heart takes repeating: a third of all tokens
     (manners, 3),
     (by_heart, 8),
     (sums, 9),

@@ -43,6 +43,10 @@ _UNSEEN_ONSETS = (
 """How names begin that growth cannot make: exams and benchmarks are about these."""
 
 
+_LETTERS = "aeiouylnrstmdgbkphcfvwzjxq"
+_OFTEN = [8] * 5 + [3] + [6] * 6 + [4] * 7 + [3] * 3 + [2] * 2 + [1] * 2
+
+
 def held_out(text: str) -> bool:
     """True for a fixed tenth of all texts."""
     return hashlib.sha256(text.encode()).digest()[0] < 26
@@ -67,7 +71,13 @@ def _fresh(rng: Random, unseen: bool | None) -> str:
     if unseen:
         coda = rng.choice(_CODAS) + (word(rng) if rng.random() < 0.4 else rng.choice(_ENDINGS))
         return (rng.choice(_UNSEEN_ONSETS) + rng.choice(_VOWELS) + coda).capitalize()[:12]
-    return word(rng).capitalize()
+    return (_odd(rng) if rng.random() < 0.1 else word(rng)).capitalize()
+
+
+def _odd(rng: Random) -> str:
+    """Letters that follow no rule: what is copied may be spelled in any way."""
+    made = "".join(rng.choices(_LETTERS, _OFTEN, k=rng.randint(4, 10)))
+    return _odd(rng) if unseen_name(made) else made
 
 
 def person(rng: Random, unseen: bool | None = None) -> str:

@@ -19,7 +19,7 @@ from ada_memory.sovereign import general, shelf
 from ada_memory.sovereign.manifests import ROOT, active, base_of
 from ada_memory.sovereign.shelf import Entry
 
-SEEDLING = "seedling-1"
+SEEDLING = "seedling-2"
 PACKAGE = Path(__file__).resolve().parent.parent / "seedling"
 _SEEDLINGS = re.compile(r"^seedling-\d+$")
 _SHORT_HASH = re.compile(r"^[0-9a-f]{12}$")
