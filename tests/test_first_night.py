@@ -12,6 +12,7 @@ from ada_memory.bench.demo import reply
 from ada_memory.bench.house import House, house
 from ada_memory.errors import Conflict
 
+pytestmark = pytest.mark.alone
 QUIET = {"sunset.at": "", "sunset.capacity": 0}
 FACTS = (
     ("My dog is called Bramble.", "Tell me the name of my dog.", "Bramble"),
