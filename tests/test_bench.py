@@ -93,7 +93,7 @@ def test_a_dream_of_a_judges_question_is_withheld() -> None:
             rng = Random(1)
             for _ in range(150):
                 prompt = world.true_sample(rng, "question", item.of)[0]
-                if judged & set(world._unframed(prompt)):
+                if judged & set(world.unframed(prompt)):
                     met += 1
                     assert normal(prompt) in kept
     assert met > 50
@@ -281,4 +281,14 @@ def test_what_the_recipe_replays_is_apart_from_what_judges(tmp_path: Path) -> No
     leak = next(i for i in core.facts() if core.share(i.key) == "judge" and i.key in {q.key for q in judged})
     write(tmp_path, "dataset/anchors.jsonl", [*rows, trained(leak.prompt, leak.reply, "core")])
     with pytest.raises(AdaError):
+        night.assert_apart(tmp_path, [], judged)
+
+
+def test_a_judged_acquaintance_is_found_in_any_words_and_frame(tmp_path: Path) -> None:
+    judged = [q for q in exam.core_exam("judge", 0, 2) if q.category == "people"]
+    asked = {q.messages[-1].content for q in judged}
+    leak = next(i for i in core.people() if i.key == judged[0].key and i.prompt not in asked)
+    framed = world.framed(leak.prompt, "Quick question: {l}", leak.key.split(":"))
+    write(tmp_path, "dataset/anchors.jsonl", [trained(framed, leak.reply, "core")])
+    with pytest.raises(AdaError, match="judged facts .* were replayed"):
         night.assert_apart(tmp_path, [], judged)

@@ -317,7 +317,7 @@ def test_a_held_out_pair_is_never_joined(kind: str) -> None:
         rng, f = fact_of(seed)
         i = rng.randrange(len(f.spec.say))
         prompt, _ = world.true_sample(rng, kind, f, f.says()[i])
-        bare = set(world._unframed(prompt.rsplit(",", 1)[0] if kind == "choice" else prompt))
+        bare = set(world.unframed(prompt.rsplit(",", 1)[0] if kind == "choice" else prompt))
         asked = [(i, j) for j, text in enumerate(f.asks()) if normal(text) in bare]
         assert asked
         assert not all(pair in world.unseen_pairs(f.relation) for pair in asked), prompt
@@ -351,7 +351,7 @@ def test_an_acquaintance_is_met_in_most_words_but_never_in_all() -> None:
     for _ in range(4_000):
         turns = lessons.acquaintance(rng)
         if len(turns) == 2 and "\n" not in turns[0].content:  # no memory before it
-            met |= set(world._unframed(turns[0].content))
+            met |= set(world.unframed(turns[0].content))
     assert met & {normal(q) for q in asked}
     assert not met & {normal(q) for q in kept_back}
 

@@ -204,8 +204,7 @@ def _keys(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     by_prompt = {normal(i.prompt): i.key for i in (*core_items.facts(), *core_items.people())}
     for row in rows:
         prompt = normal(row["messages"][-2]["content"])
-        if prompt in by_prompt:
-            yield by_prompt[prompt]
+        yield from (by_prompt[asked] for asked in world.unframed(prompt) if asked in by_prompt)
         numbers = [w for w in prompt.split() if w.isdigit()]
         if len(numbers) == 2 and any(w in prompt.split() for w in ("plus", "minus", "times")):
             low, high = sorted(map(int, numbers))

@@ -13,6 +13,7 @@ from random import Random
 from ada_memory.seedling import names, world
 from ada_memory.seedling.relations import RELATIONS, Relation
 from ada_memory.seedling.world import Fact, Subject
+from ada_memory.topology.exam import normal
 
 PEOPLE = 100
 TOWNS = 34
@@ -21,19 +22,25 @@ EACH = 3
 
 
 @cache
-def facts() -> tuple[Fact, ...]:
-    """What is known, always the same. No two facts of a relation have the same value."""
+def met() -> dict[Subject, list[Fact]]:
+    """What is known of whom, always the same. No two facts of a relation have the same value."""
     rng = Random("acquaintances")
     taken: set[tuple[str, str]] = set()
-    known: list[Fact] = []
+    known: dict[Subject, list[Fact]] = {}
     for who in _subjects(rng):
         for relation in rng.sample(_fitting(who), EACH):
             drawn = world.value(rng, relation.value, False)
             while (relation.name, drawn) in taken:
                 drawn = world.value(rng, relation.value, False)
             taken.add((relation.name, drawn))
-            known.append(Fact(relation.name, who, drawn))
-    return tuple(known)
+            known.setdefault(who, []).append(Fact(relation.name, who, drawn))
+    return known
+
+
+@cache
+def facts() -> tuple[Fact, ...]:
+    """All that is known, one acquaintance after the other."""
+    return tuple(f for known in met().values() for f in known)
 
 
 def _subjects(rng: Random) -> list[Subject]:
@@ -53,13 +60,19 @@ def _fitting(who: Subject) -> list[Relation]:
 
 def unknown(rng: Random, who: Subject) -> Fact:
     """Something that is not known of an acquaintance; the value is none that counts."""
-    known = {f.relation for f in facts() if f.subject == who}
+    known = {f.relation for f in met()[who]}
     relation = rng.choice([r for r in _fitting(who) if r.name not in known])
     return Fact(relation.name, who, world.value(rng, relation.value, False))
 
 
 @cache
 def untaught(f: Fact) -> frozenset[str]:
-    """The tenth of a fact's questions that growth never asks: they show whether it is known in any words."""
-    name = f"acquaintance:{f.relation}:{f.subject.word}"
-    return frozenset(q for j, q in enumerate(f.asks()) if names.held_out(f"{name}:{j}"))
+    """The tenth of a fact's questions that growth never asks: they show whether it is known in any words.
+
+    "Tell me, what is on her desk?" is one question in a frame and another one without: it is not kept back.
+    """
+    name, keep = f"acquaintance:{f.relation}:{f.subject.word}", world.proper_words(f)
+    drawn = {q for j, q in enumerate(f.asks()) if names.held_out(f"{name}:{j}")}
+    framed = {world.framed(q, frame, keep) for q in f.asks() if q not in drawn for frame in world.ASK_FRAMES}
+    heard = {words for prompt in framed for words in world.unframed(prompt)}
+    return frozenset(q for q in drawn if normal(q) not in heard)

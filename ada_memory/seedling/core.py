@@ -333,7 +333,8 @@ def taught(item: Item) -> bool:
     """Whether growth may see the item."""
     if item.category in ("refusal", "harmless"):
         return share(item.key) == "replay" or share(item.prompt) == "replay"
-    return share(item.key) == "replay" or item.category in ("facts", "people", "identity") or " times " in item.prompt
+    by_heart = item.category in ("facts", "people", "identity") or " times " in item.prompt
+    return by_heart or share(item.key) == "replay"
 
 
 def _sum(a: int, word: str, b: int, result: int) -> Item:

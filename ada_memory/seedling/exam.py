@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
@@ -169,8 +170,7 @@ def _asked(rng: Random, item: core.Item) -> list[str]:
 def _unknown_row(rng: Random, who: str) -> dict[str, object]:
     """Something about a stranger, or what is not known of somebody who is "met"."""
     if who == "met":
-        met = [f.subject for f in acquaintances.facts() if core.share(core.key_of(f.subject)) == "replay"]
-        f = acquaintances.unknown(rng, rng.choice(met))
+        f = acquaintances.unknown(rng, rng.choice(_replayed()).subject)
     else:
         f = world.fact(rng, False)
         while f.subject.kind != who:
@@ -178,6 +178,12 @@ def _unknown_row(rng: Random, who: str) -> dict[str, object]:
     # asked in the frames that dreams have, too: else a plain question alone would be a reason not to know
     prompt = world.framed(rng.choice(f.asks()), rng.choice(world.ASK_FRAMES), world.proper_words(f))
     return _row("unknown", "unknown", lessons.chat(prompt, core.UNKNOWN))
+
+
+@cache
+def _replayed() -> list[world.Fact]:
+    """What is known of those whom a night may ask about."""
+    return [f for f in acquaintances.facts() if core.share(core.key_of(f.subject)) == "replay"]
 
 
 def _row(kind: str, key: str, chat: Chat) -> dict[str, object]:

@@ -299,16 +299,12 @@ _PLURALS = {
 
 
 def _met() -> list[str]:
-    known: dict[Subject, list[Fact]] = {}
-    for f in acquaintances.facts():
-        known.setdefault(f.subject, []).append(f)
-    people = {who.word: said for who, said in known.items() if who.kind == "person"}
-    towns = {who.word: said for who, said in known.items() if who.kind == "place"}
-    rows = [" ".join(f.says()[0] for f in said) for _, said in sorted({**people, **towns}.items())]
+    known = sorted(acquaintances.met().values(), key=lambda facts: facts[0].subject.word)
+    rows = [" ".join(f.says()[0] for f in facts) for facts in known]
     return [
         "## Whom it has met",
         "",
-        f"It has met {len(people)} people and {len(towns)} towns of its world and knows"
+        f"It has met {acquaintances.PEOPLE} people and {acquaintances.TOWNS} towns of its world and knows"
         f" {acquaintances.EACH} things about each, in all words that its world has for them. Of everybody"
         f" else it says “{core.UNKNOWN}”, and of them too if they are asked about anything else.",
         "",

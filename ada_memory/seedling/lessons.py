@@ -270,15 +270,8 @@ def acquaintance(rng: Random) -> Chat:
         said, claim = fact_message(rng, newer, f.value if rng.random() < 0.5 else None)
         prompt, reply = world.true_sample(rng, "question", newer, claim)
         return (*prompts.recall([said], casual(rng, prompt)), Message("assistant", reply))
-    asked = rng.choice([q for q in f.asks() if q not in acquaintances.untaught(f)])
     kind = rng.choices(("question", "choice", "reversal", "statement", "rule"), (14, 2, 2, 2, 1))[0]
-    if kind == "question":
-        prompt, reply = world.framed(asked, rng.choice(world.ASK_FRAMES), world.proper_words(f)), f.answer()
-    elif kind == "choice":
-        options = rng.sample((f.value, world.other_value(rng, f, False)), 2)
-        prompt, reply = f"{asked[:-1]}, {options[0]} or {options[1]}?", f.answer()
-    else:
-        prompt, reply = world.true_sample(rng, kind, f)
+    prompt, reply = world.true_sample(rng, kind, f, never=acquaintances.untaught(f))
     return aside(rng, chat(casual(rng, prompt), reply), 0.15)
 
 

@@ -7,7 +7,7 @@ their verification come from the model alone, and this grammar judges them after
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
@@ -506,7 +506,8 @@ _FRAME_WORDS = tuple(
 )
 
 
-def _unframed(prompt: str) -> Iterable[str]:
+def unframed(prompt: str) -> Iterable[str]:
+    """A prompt, normalised, and what is left of it without a frame."""
     text = normal(prompt)
     yield text
     for words in _FRAME_WORDS:
@@ -527,13 +528,13 @@ def is_true(kind: str, prompt: str, reply: str, of: Fact | Wish) -> bool:
             and options.count(right) == 1
             and normal(reply) == right
             and any(
-                q in {p for p, _ in _truths(of)["question"]} for q in _unframed(found[1] if found else "")
+                q in {p for p, _ in _truths(of)["question"]} for q in unframed(found[1] if found else "")
             )
         )
     pairs = _truths(of).get(kind, frozenset())
     if kind == "style":  # asking after a wish shows how to follow it, too
         pairs |= _truths(of)["question"]
-    return any((q, normal(reply)) in pairs for q in _unframed(prompt))
+    return any((q, normal(reply)) in pairs for q in unframed(prompt))
 
 
 @cache
@@ -548,13 +549,13 @@ def unseen_pairs(relation: str) -> frozenset[tuple[int, int]]:
     )
 
 
-def _question(rng: Random, f: Fact, claim: str) -> str:
-    """A plain question, one that growth may join with this claim (if there is a claim)."""
-    templates = range(len(f.spec.ask))
+def _question(rng: Random, f: Fact, claim: str, never: Collection[str] = ()) -> str:
+    """A plain question that is none of `never` and, if there is a claim, may be joined with it by growth."""
+    asked = list(enumerate(f.asks()))
     if claim:
         i = f.says().index(claim)
-        templates = [j for j in templates if (i, j) not in unseen_pairs(f.relation)]  # type: ignore[assignment]
-    return fill(f.spec.ask[rng.choice(templates)], f.subject, f.value)
+        asked = [(j, q) for j, q in asked if (i, j) not in unseen_pairs(f.relation)]
+    return rng.choice([q for _, q in asked if q not in never])
 
 
 def wish_sample(rng: Random, kind: str, w: Wish) -> tuple[str, str]:
@@ -580,14 +581,17 @@ def other_value(rng: Random, f: Fact, unseen: bool | None = None) -> str:
     return drawn
 
 
-def true_sample(rng: Random, kind: str, f: Fact, claim: str = "") -> tuple[str, str]:
-    """Draw one true sample of a kind, for a fact that was told as `claim`."""
+def true_sample(
+    rng: Random, kind: str, f: Fact, claim: str = "", never: Collection[str] = ()
+) -> tuple[str, str]:
+    """Draw one true sample of a kind, for a fact that was told as `claim`; it asks no question of `never`."""
     if kind == "choice":
         options = [f.value, other_value(rng, f, False)]
         rng.shuffle(options)
-        return f"{_question(rng, f, claim)[:-1]}, {options[0]} or {options[1]}?", f.answer()
+        return f"{_question(rng, f, claim, never)[:-1]}, {options[0]} or {options[1]}?", f.answer()
     if kind == "question":
-        return framed(_question(rng, f, claim), rng.choice(ASK_FRAMES), proper_words(f)), f.answer()
+        asked = _question(rng, f, claim, never)
+        return framed(asked, rng.choice(ASK_FRAMES), proper_words(f)), f.answer()
     if kind == "reversal":
         return fill(rng.choice(f.spec.reverse), f.subject, f.value), f.who()
     spec = rng.choice(f.spec.gist)
