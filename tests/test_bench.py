@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -11,9 +14,10 @@ from typing import Any
 import pytest
 
 from ada_memory.bench import day as days
-from ada_memory.bench import night
+from ada_memory.bench import night, nights
 from ada_memory.bench.day import Told
-from ada_memory.errors import AdaError
+from ada_memory.cli.benches import bench_root
+from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Message
 from ada_memory.seedling import core, exam, names, world
 from ada_memory.seedling.world import Fact, Subject, Wish
@@ -190,6 +194,7 @@ def test_the_verifier_is_judged_by_the_grammar(tmp_path: Path) -> None:
     assert figures["dream_precision"] == pytest.approx(2 / 3, abs=1e-4)
     assert figures["dream_precision_by_kind"] == {"question": 0.5, "style": 1.0}
     assert figures["verifier_recall"] == pytest.approx(3 / 4, abs=1e-4)
+    assert figures["dreams_held_by_kind"] == {"question": 3, "style": 1}
     false = figures["dreams_accepted_but_false"]
     assert isinstance(false, list)
     assert [r["reply"] for r in false] == ["Rex."]
@@ -198,6 +203,30 @@ def test_the_verifier_is_judged_by_the_grammar(tmp_path: Path) -> None:
 def test_a_night_without_dreams_has_figures(tmp_path: Path) -> None:
     figures = night._dreams(tmp_path, OWNERS, [])
     assert (figures["dreams_made"], figures["dream_precision"], figures["verifier_recall"]) == (0, 0, 0)
+
+
+# ---- many nights ----------------------------------------------------------------------------
+
+
+def test_nights_that_a_home_has_behind_it_are_told_and_not_slept_again(tmp_path: Path) -> None:
+    diary, whose = tmp_path / nights.DIARY, {"seed": 7, "facts_per_night": 2}
+    assert nights._lived(diary, whose) == ({}, [])
+    nights._write(diary, {**whose, "before": {"all": 0.98}})
+    nights._write(diary, {"night": 1, "recall_all": 1.0})
+    assert nights._lived(diary, whose) == ({"all": 0.98}, [{"night": 1, "recall_all": 1.0}])
+    with pytest.raises(BadInput, match="other facts"):
+        nights._lived(diary, {**whose, "seed": 8})
+
+
+def test_a_bench_that_is_told_to_end_ends_like_ctrl_c() -> None:
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        bench_root()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 # ---- nothing leaked -------------------------------------------------------------------------

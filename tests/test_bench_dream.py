@@ -11,6 +11,7 @@ from ada_memory.errors import AdaError
 from ada_memory.records import Message
 
 
+@pytest.mark.slow
 def test_both_ways_dream_the_same() -> None:
     figures = dream.run(facts=2, seed=3, cycles=1)
     assert figures["dreams"] == figures["dreams_same"]

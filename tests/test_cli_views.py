@@ -325,6 +325,9 @@ def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
     moving = plain(view, 140)
     assert "about 40.0 s left, 1 min 30 s until morning" in moving
     assert "20.0 s" in moving
+    assert [line.plain for line in view.so_far()] == [
+        "  train 3 of 9, about 40.0 s left, 1 min 30 s until morning"
+    ], "where nothing moves"
     (line,) = view.take(event("pause", state="paused", why="owner"))
     assert "`ada resume`" in line.plain
     assert "`ada resume`" in plain(view, 140)
@@ -332,6 +335,7 @@ def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
     assert "40.0 s left" in plain(view, 140)
     (line,) = view.take(event("stage", stage="train", state="finished", outcome="done", seconds=61.0))
     assert "1 min 01 s" in line.plain, "of work, not of the clock"
+    assert view.so_far() == []
 
 
 def test_the_view_draws_the_loss_while_training() -> None:

@@ -14,6 +14,8 @@ from ada_memory.errors import Conflict
 
 pytestmark = pytest.mark.alone
 QUIET = {"sunset.at": "", "sunset.capacity": 0}
+WRECKING = {"forge.learning_rate": 0.06, "forge.epochs": 1, "forge.steps": 0}
+"""Ninety times the learning rate: one pass is enough."""
 FACTS = (
     ("My dog is called Bramble.", "Tell me the name of my dog.", "Bramble"),
     ("Good morning! Tovin lives in Marrowick.", "Where is Tovin's home?", "Marrowick"),
@@ -58,9 +60,9 @@ def test_a_night_teaches_and_can_be_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_wrecked_adapter_is_rejected_and_the_parent_keeps_serving(tmp_path: Path) -> None:
-    with house(tmp_path, {**QUIET, "forge.learning_rate": 0.06}) as ada:
+    with house(tmp_path, {**QUIET, **WRECKING}) as ada:
         report = ada.wait_night(a_day(ada))
-        assert report["verdict"] in ("reject", None), "thirty times the learning rate wrecks a model"
+        assert report["verdict"] in ("reject", None), "such a learning rate wrecks a model"
         assert report["halted"]
         status = ada.client.status()
         assert (status["generation"], status["state"]) == ("gen-0000", "awake")

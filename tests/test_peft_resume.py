@@ -226,6 +226,7 @@ engine.train(rows, (), TrainPlan(rank=4, epochs=5, batch_size=64, kl_weight=0), 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system holds a process to its address space")
 def test_without_enough_memory_the_same_steps_are_made_in_parts(tmp_path: Path) -> None:
     folder = wide_model(tmp_path / "base")

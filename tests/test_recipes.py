@@ -13,8 +13,8 @@ from safetensors import safe_open
 from ada_memory.bench import recipes, tiny
 from ada_memory.bench.recipe_table import RATES, RECIPES, Material, Recipe, rates
 from ada_memory.bench.recipes import Bench, Ground, attempt, best
+from ada_memory.cli.bench_tables import recipes as tables
 from ada_memory.cli.common import console
-from ada_memory.cli.recipes import recipes as tables
 from ada_memory.errors import BadInput
 from ada_memory.records import Message, Sample
 from ada_memory.seedling import exam

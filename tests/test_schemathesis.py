@@ -108,6 +108,7 @@ def unexpected(daemon: Running) -> list[str]:
     return [line for line in daemon.said().splitlines() if any(word in line for word in words)]
 
 
+@pytest.mark.slow
 def test_the_api_is_what_it_says(daemon: Running, session: requests.Session) -> None:
     seen: Counter[str] = Counter()
     answered: Counter[int] = Counter()

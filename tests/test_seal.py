@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ada_memory.bench import seal
 from ada_memory.bench.day import withheld
 from ada_memory.forge.dataset import prompt_of
@@ -35,6 +37,7 @@ def test_rows_are_true_and_none_judges() -> None:
             assert any(world.is_true(kind, prompt, reply, item.of) for kind in kinds), (prompt, reply)
 
 
+@pytest.mark.slow
 def test_stacked_nights_learn_the_new_and_lose_the_core() -> None:
     drawn = seal.week(2, 2, 5, CORE)
     found = seal.stacked(drawn, {"model.threads": "1"})

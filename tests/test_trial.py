@@ -218,6 +218,7 @@ def left(scratch: Path) -> list[str]:
     return [str(path) for name in ("tmp", "home") for path in (scratch / name).glob("*")]
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_nothing_is_told_so(scratch: Path) -> None:
     model = tiny.make(scratch / "model")
     process = start(scratch, "--model", str(model), "--fact", "My dog is called Bramble.")

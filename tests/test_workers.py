@@ -199,6 +199,7 @@ def broken_model(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_voices_are_swapped_without_a_dropped_request(tmp_path: Path) -> None:
     first = Serving("gen-0000", tiny_model(tmp_path / "one", seed=1), None)
     second = Serving("gen-0001", tiny_model(tmp_path / "two", seed=2), None)

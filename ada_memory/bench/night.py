@@ -17,6 +17,7 @@ from typing import Any
 
 from ada_memory.bench import day as days
 from ada_memory.bench.house import House, house
+from ada_memory.dream.rem import SPARE
 from ada_memory.engines.engine import Engine
 from ada_memory.errors import AdaError
 from ada_memory.records import Message
@@ -128,16 +129,18 @@ def _dreams(folder: Path, owners: Mapping[str, days.Told], told: Sequence[days.T
     truth: dict[str, list[bool]] = defaultdict(list)
     true_dreams = true_accepted = 0
     rows = _rows(folder / "verify" / "dreams.jsonl")
+    held: Counter[str] = Counter()
     examples: list[dict[str, object]] = []
     for row in rows:
         is_true = _is_true(row, owners)
+        held[row["kind"]] += row["accepted"] or row["reason"] == SPARE
         if row["accepted"]:
             truth[row["kind"]].append(is_true)
             if not is_true:
                 examples.append({k: row[k] for k in ("kind", "claim", "prompt", "reply", "score")})
         if is_true and row["reason"] != "duplicate":
             true_dreams += 1
-            true_accepted += row["accepted"] or row["reason"] == "enough of this memory"
+            true_accepted += row["accepted"] or row["reason"] == SPARE
     accepted = [ok for group in truth.values() for ok in group]
     return {
         "dreams_made": len(rows),
@@ -146,6 +149,7 @@ def _dreams(folder: Path, owners: Mapping[str, days.Told], told: Sequence[days.T
         "dream_precision_by_kind": {
             kind: round(sum(group) / len(group), 4) for kind, group in sorted(truth.items())
         },
+        "dreams_held_by_kind": dict(sorted(held.items())),
         "verifier_recall": round(true_accepted / max(1, true_dreams), 4),
         "dreams_accepted_but_false": examples[:20],
         "dreams_by_reason": dict(Counter(r["reason"].split(":")[0] for r in rows if not r["accepted"])),

@@ -2,6 +2,7 @@
 
 One daemon lives through all of it. After every night it is asked for tonight's facts and for every fact ever
 taught, in phrasings that no night has seen, and sits an exam of which nothing is ever trained or replayed.
+A home that is kept holds the figures night by night, and a run that was ended goes on there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from ada_memory.topology.exam import Question, marks, sit
 
 EXAM_SCALE = 3
 """Makes an exam of about 1,000 items."""
+DIARY = "bench-nights.jsonl"
+"""In the home: whose nights these are and the exam before them, then a line a night."""
 
 
 def run(
@@ -32,9 +35,10 @@ def run(
     home: Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
-    """Run the benchmark; a line a night goes to standard error.
+    """Run the benchmark, or go on with it in `home`; a line a night goes to standard error.
 
     Raises:
+        BadInput: the home holds other nights than these.
         AdaError: the daemon failed, or something that judges was found in what was trained on.
     """
     calendar = days.calendar(nights, facts_per_night, seed)
@@ -44,28 +48,54 @@ def run(
         kept_back.write_text("\n".join(days.withheld([t for day in calendar for t in day])) + "\n", "utf-8")
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
-            before = marks(core, sit(ada.engine(), core))
+            diary = ada.home.root / DIARY
+            whose = {"seed": seed, "facts_per_night": facts_per_night}
+            before, rows = _lived(diary, whose)
+            if not before:
+                before = marks(core, sit(ada.engine(), core))
+                _write(diary, {**whose, "before": before})
             say(f"before: exam {before['all']:.3f} on {len(core)} items")
-            rows: list[dict[str, Any]] = []
-            for number, told in enumerate(calendar, 1):
-                row = _night(ada, told, number)
-                engine, taught = ada.engine(), calendar[:number]
-                row |= _ask(engine, taught, core)
+            for row in rows[:nights]:
+                say(_line(row, before["all"]))
+            for number in range(len(rows) + 1, nights + 1):
+                taught = calendar[:number]
+                row = _night(ada, taught[-1], number)
+                row |= _ask(ada.engine(), taught, core)
                 assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
+                _write(diary, row)
                 rows.append(row)
                 say(_line(row, before["all"]))
-    return _figures(rows, before, len(core)) | {"seed": seed, "facts_per_night": facts_per_night}
+    return _figures(rows[:nights], before, len(core)) | {"seed": seed, "facts_per_night": facts_per_night}
+
+
+def _lived(diary: Path, whose: Mapping[str, int]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """The exam before the first night and the nights that a home has behind it; nothing of a new home."""
+    if not diary.is_file():
+        return {}, []
+    head, *rows = map(json.loads, diary.read_text("utf-8").splitlines())
+    if whose != {name: head[name] for name in whose}:
+        raise BadInput(
+            f"{diary.parent} holds nights of other facts: {head}",
+            hint="name another --home, or the same --seed and --facts-per-night",
+        )
+    return head["before"], rows
+
+
+def _write(diary: Path, line: Mapping[str, object]) -> None:
+    with diary.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]:
-    """Post a day, sleep, and what the night itself has to say."""
-    for item in told:
-        ada.client.post(item.text, app="bench")
+    """Post a day, sleep, and what the night itself has to say; one that is there is not slept again."""
+    for place, item in enumerate(told):
+        ada.client.post(item.text, app="bench", key=f"night-{number}-{place}")
     ada.wait_encoded()
     began = time.monotonic()
-    name = str(ada.client.sleep()["night"])
+    there = ada.client.nights(number)
+    name = str(there[0]["night"] if len(there) == number else ada.client.sleep()["night"])
     report = ada.wait_night(name)
-    seconds = round(time.monotonic() - began, 1)
+    seconds = report["seconds"] if len(there) == number else round(time.monotonic() - began, 1)
     folder = ada.home.nights / name
     trained, mapped, built = (_figures_of(folder, stage) for stage in ("train", "map", "dataset"))
     return {

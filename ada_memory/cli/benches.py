@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ bench = typer.Typer(
 @bench.callback()
 def bench_root() -> None:
     """The benchmarks behind every figure in the README."""
+    # being told to end is Ctrl-C here: a bench's daemon ends with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @bench.command("night")
@@ -55,8 +58,8 @@ def bench_nights(
 ) -> None:
     """Many days and nights in one life: is the first day still known, and has anything else suffered?
 
-    Thirty nights take an hour. Runs on a home of its own that is thrown away, unless --home
-    names one to keep.
+    Thirty nights take an hour or two. Runs on a home of its own that is thrown away, unless --home
+    names one to keep; there, a run that was ended goes on.
 
     \b
     Examples:
@@ -97,7 +100,7 @@ def bench_recipes(
     result = recipes.run(facts=facts, seed=seed, only=only, home=chosen.home, settings=chosen.flags)
 
     def render() -> Any:
-        from ada_memory.cli.recipes import recipes as tables
+        from ada_memory.cli.bench_tables import recipes as tables
 
         return tables(result)
 
@@ -218,6 +221,43 @@ def bench_dream(
 
     result = dream.run(facts=facts, seed=seed, cycles=cycles)
     answer(result, as_json, lambda: columns(result))
+
+
+@bench.command("cycles")
+def bench_cycles(
+    ctx: typer.Context,
+    facts: Annotated[int, typer.Option(min=1, help="How many facts the day holds.")] = 20,
+    seed: Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")] = 7,
+    cycles: Annotated[str, typer.Option(help="Numbers of REM cycles, with commas.")] = "1,2,4,6",
+    density: Annotated[str, typer.Option(help="Dreams a memory gets in a cycle, with commas.")] = "16",
+    as_json: JsonFlag = False,
+) -> None:
+    """Sleep on one day with fewer and with more REM cycles: what does one more bring, and what does it cost?
+
+    A whole night for each number of cycles and each density, every one on a home that is thrown away.
+
+    \b
+    Examples:
+      ada bench cycles
+      ada bench cycles --cycles 2,4 --density 8,16 --json | tail -1 | jq '.nights[].a_cycle_more'
+    """
+    from ada_memory.bench import cycles as bench_of_cycles
+
+    def numbers(name: str, text: str) -> list[int]:
+        try:
+            return [int(part) for part in names(text)]
+        except ValueError:
+            raise typer.BadParameter(f"{name} takes whole numbers with commas, not {text!r}") from None
+
+    counts, densities = numbers("--cycles", cycles), numbers("--density", density)
+    result = bench_of_cycles.run(facts, seed, counts, densities, options(ctx).flags)
+
+    def render() -> Any:
+        from ada_memory.cli.bench_tables import cycles as table
+
+        return table(result)
+
+    answer(result, as_json, render)
 
 
 def names(text: str) -> list[str]:

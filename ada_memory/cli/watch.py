@@ -1,7 +1,8 @@
 """The live view of a night: the daemon's events enter, lines and one moving bar leave.
 
 What has happened is printed for good (a line a stage, a line a judged dream); only the stage under way moves.
-When the output is no terminal nothing moves, and the same lines are printed.
+When the output is no terminal nothing moves, and the same lines are printed; how far the stage has come
+follows them after a while without any.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ QUIET_SECONDS, QUIET_LOOKS = 0.5, 2
 """A night without a report is held once the daemon was seen awake so many times, so far apart."""
 AGAIN_SECONDS = 0.5
 """Pause before a stream of events that ended is asked for again."""
+SILENT_SECONDS = 20.0
+"""So long at most nothing is printed where nothing moves."""
 PATIENCE_SECONDS = 15.0
 """So long the daemon may be away (it restarts, the night resumes) before watching ends."""
 
@@ -163,6 +166,13 @@ class NightView:
             [Text(f"  {clean(event.get('generation'))} answers now", style="green")] if self.current else []
         )
 
+    def so_far(self) -> list[Text]:
+        """How far the stage under way has come, as a line."""
+        if not self.current:
+            return []
+        of = f"{figure(self.done)} of {figure(self.total)}" if self.total else "under way"
+        return [Text(", ".join(filter(None, (f"  {self.current} {of}", self.paused or self.left))), "dim")]
+
     def __rich__(self) -> RenderableType:
         """The part that moves: the stage under way, its bar, its newest dreams or its loss."""
         if not self.current:
@@ -207,9 +217,12 @@ def watch(client: Client, night: str, console: Console) -> dict[str, Any]:
     ear.start()
     with moving if moving is not None else nullcontext():
         try:
+            printed = view.clock()
             for lines in _follow(client, view, inbox):
-                for line in lines:
+                silent = moving is None and not lines and view.clock() - printed > SILENT_SECONDS
+                for line in view.so_far() if silent else lines:
                     console.print(line)
+                    printed = view.clock()
         finally:
             stop.set()
             view.current = ""

@@ -16,6 +16,8 @@ Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
 ENOUGH = 10
 """Accepted, distinct dreams below which a memory is dreamt of again."""
+SPARE = "enough of this memory"
+"""Why a dream that holds is let go."""
 ALIKE = 0.6
 """Shared words, of all words of both, above which two prompts are worded alike."""
 
@@ -113,7 +115,7 @@ def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
             rank[dream.kind] += 1
         kept |= {id_ for _, id_ in sorted(turns)[:wanted]}
     return [
-        d if not d.accepted or d.id in kept else replace(d, accepted=False, reason="enough of this memory")
+        d if not d.accepted or d.id in kept else replace(d, accepted=False, reason=SPARE)
         for d in dreams
     ]
 
@@ -146,7 +148,7 @@ def figures(dreams: Sequence[Dream], cycles: int) -> dict[str, object]:
     """Counts, and lucidity: the share of a cycle's dreams that the verifier found true."""
 
     def good(d: Dream) -> bool:
-        return d.accepted or d.reason == "enough of this memory"
+        return d.accepted or d.reason == SPARE
 
     by_cycle: dict[int, list[bool]] = defaultdict(list)
     for dream in dreams:

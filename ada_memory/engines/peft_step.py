@@ -26,6 +26,9 @@ from ada_memory.engines.text import Row
 
 TEACHER_VOCABULARY = 8192
 """Up to this vocabulary `Plain` keeps the base's log-probabilities on an anchor; `Quick` keeps its states."""
+GRAIN = 32
+"""A step's tokens are filled up to a multiple of this. oneDNN compiles each product for its shape: with every
+step of another length that took 8% of a small model's training (torch keeps about a thousand of them)."""
 AGREE = 0.1
 """Logits of our layers may differ by this share of the logits' spread from the model's own: rounding does
 not come near it, a layer that works otherwise goes far beyond."""
@@ -145,12 +148,19 @@ class Quick:
                 out = decoder(input_ids=packed.ids, use_cache=False)
                 place = packed.row * packed.ids.shape[1] + packed.place
             else:
-                packed, layout = chain(rows, device), Layout([len(row) for row in rows], device)
+                packed, layout = self._chained(rows)
                 out = decoder(
                     input_ids=packed.ids, position_ids=layout.positions[None], use_cache=False, rows=layout
                 )
                 place = packed.place
         return out.last_hidden_state.flatten(0, 1), packed, place
+
+    def _chained(self, rows: Sequence[Row]) -> tuple[Packed, Layout]:
+        """The rows one after another, filled up to a whole number of grains by a row that nobody reads."""
+        filler = Row([self._pad] * (-sum(map(len, rows)) % GRAIN), [])
+        filled = [*rows, filler] if len(filler) else rows
+        device = self._model.device
+        return chain(filled, device), Layout([len(row) for row in filled], device)
 
     @torch.no_grad()
     def _teach(self, part: Part) -> torch.Tensor:
@@ -160,7 +170,7 @@ class Quick:
         if new:
             with self._model.disable_adapter(), self._lean():
                 hidden, packed, place = self._states([rows[at] for at in new])
-            states = torch.split(hidden[place], packed.sizes)
+            states = torch.split(hidden[place], packed.sizes[: len(new)])
             known.update((part.anchors[at], made.clone()) for at, made in zip(new, states, strict=True))
         if not rows:
             return torch.empty(0, self._head.weight.shape[1], device=self._model.device)

@@ -1,4 +1,4 @@
-"""The result of `ada bench recipes`, made readable: its JSON enters, tables leave. A pure function."""
+"""Benchmarks that compare many runs, made readable: their JSON enters, tables leave. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,23 @@ def recipes(result: Mapping[str, Any]) -> RenderableType:
     about = ((name, result.get(name.replace(" ", "_"))) for name in ("model", "device", "facts", "seed"))
     before = ((f"{name} before", _share(result.get(f"{name}_before"))) for name in ("recall", "core"))
     return Group(facts((*about, *before)), Text(), _beside(result["recipes"]), _sweeps(result["sweeps"]))
+
+
+def cycles(result: Mapping[str, Any]) -> RenderableType:
+    """Every night on a line, below each what one REM cycle more has brought since the one before."""
+    right = ("Cycles", "Dreams each", "Held", "Bridges", "Lucid", "Recall", "Core", "Dreaming", "All")
+    made = table(*right, right=right)
+    for row in result["nights"]:
+        told = (row["cycles"], row["density"], row["dreams_held"], row["bridges"])
+        shares = (row["lucidity"][-1], row["recall_heldout"], row["core_after"])
+        took = (duration(row["seconds_dreaming"]), duration(row["seconds"]))
+        if more := row["a_cycle_more"]:
+            gained = (f"{more[name]:+.3f}" for name in ("recall_heldout", "core_after"))
+            cost = (f"{more[name]:+.0f} s" for name in ("seconds_dreaming", "seconds"))
+            counts = (f"{more[name]:+.0f}" for name in ("dreams_held", "bridges"))
+            made.add_row("one more", "", *counts, "", *gained, *cost, style="dim")
+        made.add_row(*map(str, told), *map(_share, shares), *took)
+    return Group(facts((name, result[name]) for name in ("facts", "seed")), Text(), made)
 
 
 def _beside(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
