@@ -71,8 +71,9 @@ def test_other_data_than_ours_ends_the_race() -> None:
         forge._assert_same({"ada": [one], "trl": [one, other]})
 
 
-def test_speedups_are_of_medians_and_only_where_both_ran() -> None:
-    found = {name: {"tokens_per_second": speed} for name, speed in (("ada", 3_000), ("trl", 2_000))}
+def test_speedups_are_of_each_round_and_only_where_both_ran() -> None:
+    speeds = {"ada": [3_000, 1_000, 1_800], "trl": [2_000, 1_000, 600]}  # a slow minute hits both
+    found = {name: {"tokens_per_second_runs": runs} for name, runs in speeds.items()}
     assert forge._speedups(forge.SPEEDUPS["seedling"], found) == {"speedup_trl": 1.5}
     runs = [
         {"tokens_per_second": speed, "losses": [3.0, 1.0], "seconds": [2.0, 1.0], "peak_rss_mib": 9.0,

@@ -7,9 +7,10 @@ round is repeated, so that a slow minute of the machine hits all alike. What cou
     tokens of one epoch * epochs / (seconds of updates 2 to n * n / (n - 1))
 
 with every token of a row counted once an epoch, and no padding: loading is not in it, and neither is the
-first update, which carries everybody's warm-up and is reported beside it. Medians are compared. Competitors
-run at their best: before the first round each tries its variants on a few updates and goes on with the
-fastest. Peak memory is the process's peak of resident memory; on a GPU that of allocated memory is beside it.
+first update, which carries everybody's warm-up and is reported beside it. A speedup is the median of the
+ratios within each round. Competitors run at their best: before the first round each tries its variants on a
+few updates and goes on with the fastest. Peak memory is the process's peak of resident memory; on a GPU that
+of allocated memory is beside it.
 """
 
 from __future__ import annotations
@@ -218,14 +219,14 @@ def _figures(job: Job, runs: Sequence[Result], tried: Sequence[Mapping[str, obje
 
 
 def _speedups(
-    wanted: Mapping[str, tuple[str, str]], found: Mapping[str, Mapping[str, object]]
+    wanted: Mapping[str, tuple[str, str]], found: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float]:
-    """The fields for which both sides ran."""
-    speed = {name: float(str(figures["tokens_per_second"])) for name, figures in found.items()}
+    """The fields for which both sides ran: the median, over the rounds, of the ratio within each."""
+    speeds = {name: figures["tokens_per_second_runs"] for name, figures in found.items()}
     return {
-        name: round(speed[us] / speed[them], 2)
+        name: round(statistics.median(a / b for a, b in zip(speeds[us], speeds[them], strict=True)), 2)
         for name, (us, them) in wanted.items()
-        if us in speed and them in speed
+        if us in speeds and them in speeds
     }
 
 

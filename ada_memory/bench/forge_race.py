@@ -58,11 +58,11 @@ def trl() -> Contender:
 
 
 def mlx_lm(library: str = "") -> Contender:
-    """`mlx_lm.lora` as it is installed, or with a BLAS loaded before everything else."""
-    formats = ({"dtype": ""}, {"dtype": "float32"})
-    environment = {"LD_PRELOAD": library} if library else {}
-    name = "mlx-lm-blas" if library else "mlx-lm"
-    return Contender(name, f"{PEERS}.mlx_lora", (formats,), environment=environment)
+    """`mlx_lm.lora` as it is installed, or in float32 with a BLAS, which takes nothing else, loaded first."""
+    program = f"{PEERS}.mlx_lora"
+    if library:
+        return Contender("mlx-lm-blas", program, (), {"dtype": "float32"}, {"LD_PRELOAD": library})
+    return Contender("mlx-lm", program, (({"dtype": ""}, {"dtype": "float32"}),))
 
 
 def openblas() -> str:

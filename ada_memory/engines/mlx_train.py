@@ -35,7 +35,7 @@ from ada_memory.errors import AdaError
 TEACHER_VOCABULARY = 8192
 """Up to this vocabulary the base's log-probabilities on an anchor are kept, not computed each time."""
 
-WIDTH, PLACES = 8, 64
+WIDTH, PLACES = 16, 64
 """Batches are widened to such multiples: a compiled step is compiled once for every shape it meets."""
 
 
