@@ -103,6 +103,20 @@ def test_the_quick_way_gives_what_the_formulas_give(kind: str) -> None:
             torch.testing.assert_close(gradient(model), expected, rtol=1e-3, atol=2e-5)
 
 
+@pytest.mark.parametrize("kind", ["Llama", "Lfm2"])
+def test_anchors_that_were_foreseen_hold_as_others_do(kind: str) -> None:
+    model = adapted(kind, MODELS[kind])
+    anchors = list(enumerate(ROWS))
+    (part,) = parts(ROWS[:4], WEIGHTS, anchors[4:], 3.0, 1_000, padded=kind == "Lfm2")
+    plain, ahead = Quick(model, 0, torch.float32), Quick(model, 0, torch.float32)
+    expected, by_plain = plain.learn(part), gradient(model)
+    for tokens in (1_000, 20):
+        ahead.foresee(anchors, tokens)
+    assert sorted(ahead._teacher) == list(range(len(ROWS)))
+    torch.testing.assert_close(ahead.learn(part), expected)
+    torch.testing.assert_close(gradient(model), by_plain)
+
+
 def test_in_bfloat16_the_gradient_points_the_same_way() -> None:
     model = adapted("Llama", {})
     loss, kl, expected = row_by_row(model, ROWS[:4], WEIGHTS, ROWS[4:], 3.0)

@@ -54,6 +54,10 @@ class Way(Protocol):
 
     padded: bool
 
+    def foresee(self, anchors: Sequence[tuple[int, Row]], tokens: int) -> None:
+        """Work out the base's view of anchors that are to come, as far as that is cheaper at once."""
+        ...
+
     def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the part's gradient to the adapter's; gives sum(weight * nll) and pull * sum(KL)."""
         ...
@@ -68,6 +72,9 @@ class Plain:
     mixed: bool
     padded: bool = True
     teacher: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def foresee(self, anchors: Sequence[tuple[int, Row]], tokens: int) -> None:
+        """Nothing: padding would take back what is won."""
 
     def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Way`."""
@@ -112,6 +119,14 @@ class Quick:
         )
         self._teacher: dict[int, torch.Tensor] = {}
         self.padded = _mixes_otherwise(self._base)
+
+    def foresee(self, anchors: Sequence[tuple[int, Row]], tokens: int) -> None:
+        """See `Way`: those of like length together, `tokens` at a time."""
+        new = [(number, row) for number, row in anchors if number not in self._teacher]
+        new.sort(key=lambda anchor: len(anchor[1]))
+        for start, stop in _cut([len(row) for _, row in new], tokens, self.padded):
+            numbers, rows = zip(*new[start:stop], strict=True)
+            self._teach(Part(rows, (), numbers, 0.0))
 
     def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Way`."""

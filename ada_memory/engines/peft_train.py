@@ -67,13 +67,16 @@ def _gradient(
 ) -> tuple[float, float]:
     """The step's loss and mean KL, their gradient on the adapter. Too little memory: in smaller parts."""
     rows, weights = [lesson.rows[row] for row in stride.rows], [lesson.weights[row] for row in stride.rows]
-    anchors = [(anchor, lesson.anchors[anchor]) for anchor in stride.anchors]
+    anchors, drawn = (
+        [(anchor, lesson.anchors[anchor]) for anchor in numbers] for numbers in (stride.anchors, stride.drawn)
+    )
     while True:
         optimizer.clear()
         if plan.dropout:
             # a step draws the same wherever a run begins
             torch.manual_seed(plan.seed * 1_000_003 + stride.step)
         try:
+            trainee.way.foresee(drawn, trainee.tokens)
             sums = [
                 torch.stack(trainee.way.learn(part))
                 for part in parts(
@@ -86,7 +89,7 @@ def _gradient(
             if not short_of_memory(error):
                 raise
         # out of the except block: its traceback would keep the tensors that did not fit
-        _make_room(trainee, max(len(row) for row in (*rows, *(row for _, row in anchors))))
+        _make_room(trainee, max(len(row) for row in (*rows, *(row for _, row in (*anchors, *drawn)))))
 
 
 def short_of_memory(error: Exception) -> bool:

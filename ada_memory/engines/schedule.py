@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 
 from ada_memory.engines.engine import Step, TrainPlan
 
 WINDOW = 8
 """Batches that are sorted by length together: little padding, yet a well shuffled epoch."""
+AHEAD = 8
+"""Steps whose anchors are drawn at once, so that the base's view of them can be worked out at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stride:
-    """One step: its number, how many there are by now, the epoch, its rows and anchors, the learning rate."""
+    """One step: its number, how many there are by now, the epoch, its rows and anchors, the learning rate.
+
+    `drawn` are the anchors of this step and those that follow, where new ones were drawn for it.
+    """
 
     step: int
     steps: int
@@ -28,6 +34,7 @@ class Stride:
     ends_epoch: bool
     rows: list[int]
     anchors: list[int]
+    drawn: list[int]
     rate: float
 
     def done(self, loss: float, kl: float, tokens: int) -> Step:
@@ -52,6 +59,7 @@ class Course:
         size = min(plan.anchor_batch, len(anchors))
         held = bool(anchors) and plan.kl_weight > 0
         self._anchors = rotation(anchors, size, plan.seed) if held else repeat([])
+        self._ready: deque[list[int]] = deque()
         self._step = 0
         self.landed = 0
 
@@ -75,15 +83,24 @@ class Course:
                 if self._step >= self.steps:
                     return
                 self._step += 1
+                drawn = self._draw()
                 yield Stride(
                     self._step,
                     self.steps,
                     number,
                     at == len(batches),
                     [taken[row] for row in batch],
-                    next(self._anchors),
+                    self._ready.popleft(),
+                    drawn,
                     learning_rate(self._place(), self._planned, plan.learning_rate, plan.warmup, plan.decay),
                 )
+
+    def _draw(self) -> list[int]:
+        """Anchors of the next steps, if none lie ready."""
+        if self._ready:
+            return []
+        self._ready.extend(islice(self._anchors, AHEAD))
+        return [anchor for batch in self._ready for anchor in batch]
 
     def _taken(self, number: int) -> list[int]:
         """The rows of an epoch: those without a pool, and of each pool the one whose turn it is."""
