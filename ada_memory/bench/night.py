@@ -83,9 +83,9 @@ def _ask(
 ) -> dict[str, object]:
     by_category = marks(core, sit(engine, core))
     out: dict[str, object] = {
-        f"recall_{when}": days.recall(engine, asked),
-        f"style_{when}": days.follows(engine, styled),
-        f"core_{when}": by_category.pop("all"),
+        f"recall_{when}": round(days.recall(engine, asked), 4),
+        f"style_{when}": round(days.follows(engine, styled), 4),
+        f"core_{when}": round(by_category.pop("all"), 4),
         "core_items": len(core),
     }
     name = "core_by_category" if when == "after" else "core_by_category_before"
