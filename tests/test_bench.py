@@ -21,6 +21,7 @@ from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Message
 from ada_memory.seedling import core, exam, names, world
 from ada_memory.seedling.world import Fact, Subject, Wish
+from ada_memory.sovereign.disk import append_line
 from ada_memory.topology.exam import Question, normal
 from tests.fake_engine import FakeEngine
 
@@ -211,8 +212,8 @@ def test_a_night_without_dreams_has_figures(tmp_path: Path) -> None:
 def test_nights_that_a_home_has_behind_it_are_told_and_not_slept_again(tmp_path: Path) -> None:
     diary, whose = tmp_path / nights.DIARY, {"seed": 7, "facts_per_night": 2}
     assert nights._lived(diary, whose) == ({}, [])
-    nights._write(diary, {**whose, "before": {"all": 0.98}})
-    nights._write(diary, {"night": 1, "recall_all": 1.0})
+    append_line(diary, json.dumps({**whose, "before": {"all": 0.98}}))
+    append_line(diary, json.dumps({"night": 1, "recall_all": 1.0}))
     assert nights._lived(diary, whose) == ({"all": 0.98}, [{"night": 1, "recall_all": 1.0}])
     with pytest.raises(BadInput, match="other facts"):
         nights._lived(diary, {**whose, "seed": 8})

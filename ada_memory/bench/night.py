@@ -17,7 +17,7 @@ from typing import Any
 
 from ada_memory.bench import day as days
 from ada_memory.bench.house import House, house
-from ada_memory.dream.rem import SPARE
+from ada_memory.dream.rem import holds
 from ada_memory.engines.engine import Engine
 from ada_memory.errors import AdaError
 from ada_memory.records import Message
@@ -132,15 +132,15 @@ def _dreams(folder: Path, owners: Mapping[str, days.Told], told: Sequence[days.T
     held: Counter[str] = Counter()
     examples: list[dict[str, object]] = []
     for row in rows:
-        is_true = _is_true(row, owners)
-        held[row["kind"]] += row["accepted"] or row["reason"] == SPARE
+        is_true, is_held = _is_true(row, owners), holds(row["accepted"], row["reason"])
+        held[row["kind"]] += is_held
         if row["accepted"]:
             truth[row["kind"]].append(is_true)
             if not is_true:
                 examples.append({k: row[k] for k in ("kind", "claim", "prompt", "reply", "score")})
         if is_true and row["reason"] != "duplicate":
             true_dreams += 1
-            true_accepted += row["accepted"] or row["reason"] == SPARE
+            true_accepted += is_held
     accepted = [ok for group in truth.values() for ok in group]
     return {
         "dreams_made": len(rows),

@@ -20,6 +20,7 @@ from ada_memory.bench.night import assert_apart, say
 from ada_memory.engines.engine import Engine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.seedling import exam
+from ada_memory.sovereign.disk import append_line, read_lines
 from ada_memory.topology.exam import Question, marks, sit
 
 EXAM_SCALE = 3
@@ -53,7 +54,7 @@ def run(
             before, rows = _lived(diary, whose)
             if not before:
                 before = marks(core, sit(ada.engine(), core))
-                _write(diary, {**whose, "before": before})
+                append_line(diary, json.dumps({**whose, "before": before}))
             say(f"before: exam {before['all']:.3f} on {len(core)} items")
             for row in rows[:nights]:
                 say(_line(row, before["all"]))
@@ -62,7 +63,7 @@ def run(
                 row = _night(ada, taught[-1], number)
                 row |= _ask(ada.engine(), taught, core)
                 assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
-                _write(diary, row)
+                append_line(diary, json.dumps(row))
                 rows.append(row)
                 say(_line(row, before["all"]))
     return _figures(rows[:nights], before, len(core)) | {"seed": seed, "facts_per_night": facts_per_night}
@@ -70,20 +71,16 @@ def run(
 
 def _lived(diary: Path, whose: Mapping[str, int]) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The exam before the first night and the nights that a home has behind it; nothing of a new home."""
-    if not diary.is_file():
+    lines: list[dict[str, Any]] = read_lines(diary)
+    if not lines:
         return {}, []
-    head, *rows = map(json.loads, diary.read_text("utf-8").splitlines())
-    if whose != {name: head[name] for name in whose}:
+    head, *rows = lines
+    if (theirs := {name: head[name] for name in whose}) != whose:
         raise BadInput(
-            f"{diary.parent} holds nights of other facts: {head}",
+            f"{diary.parent} holds nights of other facts: {theirs}",
             hint="name another --home, or the same --seed and --facts-per-night",
         )
     return head["before"], rows
-
-
-def _write(diary: Path, line: Mapping[str, object]) -> None:
-    with diary.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]:
@@ -93,9 +90,10 @@ def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]
     ada.wait_encoded()
     began = time.monotonic()
     there = ada.client.nights(number)
-    name = str(there[0]["night"] if len(there) == number else ada.client.sleep()["night"])
+    begun = len(there) == number
+    name = str((there[0] if begun else ada.client.sleep())["night"])
     report = ada.wait_night(name)
-    seconds = report["seconds"] if len(there) == number else round(time.monotonic() - began, 1)
+    seconds = report["seconds"] if begun else round(time.monotonic() - began, 1)
     folder = ada.home.nights / name
     trained, mapped, built = (_figures_of(folder, stage) for stage in ("train", "map", "dataset"))
     return {

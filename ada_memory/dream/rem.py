@@ -144,24 +144,26 @@ def _key(dream: Dream) -> tuple[str, str, str]:
     )
 
 
+def holds(accepted: bool, reason: str) -> bool:
+    """Whether the verifier found a dream true: it was accepted, or let go because there were enough."""
+    return accepted or reason == SPARE
+
+
 def figures(dreams: Sequence[Dream], cycles: int) -> dict[str, object]:
     """Counts, and lucidity: the share of a cycle's dreams that the verifier found true."""
-
-    def good(d: Dream) -> bool:
-        return d.accepted or d.reason == SPARE
-
     by_cycle: dict[int, list[bool]] = defaultdict(list)
+    failed = [d for d in dreams if not holds(d.accepted, d.reason)]
     for dream in dreams:
         if dream.attempt == 0 and dream.reason != "duplicate":
-            by_cycle[dream.cycle].append(good(dream))
+            by_cycle[dream.cycle].append(holds(dream.accepted, dream.reason))
     return {
         "made": len(dreams),
         "accepted": sum(d.accepted for d in dreams),
         "rewritten": sum(d.attempt > 0 for d in dreams),
         "rewritten_accepted": sum(d.attempt > 0 and d.accepted for d in dreams),
         "lucidity": [round(sum(by_cycle[c]) / max(1, len(by_cycle[c])), 4) for c in range(cycles)],
-        "spare": sum(good(d) and not d.accepted for d in dreams),
-        "rejected": dict(Counter(_short(d.reason) for d in dreams if not good(d)).most_common()),
+        "spare": sum(d.reason == SPARE and not d.accepted for d in dreams),
+        "rejected": dict(Counter(_short(d.reason) for d in failed).most_common()),
         "by_kind": dict(Counter(d.kind for d in dreams if d.accepted)),
     }
 
