@@ -200,14 +200,8 @@ class Client:
         return body
 
     def _open(self, timeout: httpx.Timeout) -> httpx.Client:
-        import socket
-
         import httpx
 
-        # httpx forgets to close a socket that could not connect
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-            knock.settimeout(CONNECT_SECONDS)
-            knock.connect(str(self.socket))
         transport = httpx.HTTPTransport(uds=str(self.socket))
         return httpx.Client(transport=transport, base_url="http://ada", timeout=timeout, trust_env=False)
 
@@ -219,11 +213,13 @@ class Client:
         try:
             yield
         except (httpx.ConnectError, OSError) as error:
+            _close_left_open(error)
             self.close()
             raise Unavailable(
                 f"no daemon answers on {self.socket}", hint="start it with `ada run`, or name its --home"
             ) from error
         except httpx.TimeoutException as error:
+            _close_left_open(error)
             late = f"no answer in time from {self.socket}"
             raise Unavailable(late, hint="`ada doctor` looks into it") from error
         except httpx.TransportError as error:
@@ -231,6 +227,17 @@ class Client:
             raise Unavailable(
                 f"the daemon on {self.socket} went away: {error}", hint="start it with `ada run`"
             ) from error
+
+
+def _close_left_open(error: BaseException) -> None:
+    """Close the socket that could not connect: httpcore forgets it in a frame, to be found by its warning."""
+    import socket
+    import traceback
+
+    for frame, _ in traceback.walk_tb(error.__context__.__traceback__ if error.__context__ else None):
+        for held in frame.f_locals.values():
+            if isinstance(held, socket.socket):
+                held.close()
 
 
 def _messages(messages: str | Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
