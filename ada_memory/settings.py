@@ -163,7 +163,7 @@ class ForgeSettings(Section):
 
     rank: int = Field(32, ge=1, description="Rank of the adapter.")
     alpha: int = Field(64, ge=1, description="Scale of the adapter: alpha / rank.")
-    learning_rate: float = Field(7e-4, gt=0, description="Peak of the cosine schedule.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak of the cosine schedule.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     epochs: int = Field(4, ge=1, description="Most passes over the night's samples.")
     steps: int = Field(
@@ -185,9 +185,12 @@ class ForgeSettings(Section):
     anchors: int = Field(
         4096, ge=0, description="Core prompts, most of all, on which the model is held to its base."
     )
-    anchor_batch: int = Field(16, ge=1, description="Core prompts a step.")
-    kl_weight: float = Field(
-        4.0, ge=0, description="Weight of KL(base, model) on core prompts: what keeps the rest in place."
+    anchor_batch: int = Field(8, ge=1, description="Core prompts a step.")
+    drift_weight: float = Field(
+        8.0,
+        ge=0,
+        description="Weight of how far the last states on core prompts move from the base's: "
+        "what keeps the rest in place.",
     )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."

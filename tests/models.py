@@ -113,7 +113,7 @@ SAMPLES = [
     sample(q, a)
     for q, a in zip(QUESTIONS, ["Lisbon", "Ada", "Rex", "5", "a baker", "Hello!", "Rex"], strict=True)
 ]
-PLAN = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, kl_weight=0.0, seed=1)
+PLAN = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, drift_weight=0.0, seed=1)
 
 
 def steps_of(

@@ -107,7 +107,7 @@ def test_what_is_trained_is_merged_and_read_again(family: tuple[str, Path], tmp_
         Sample((*chat, Message("assistant", reply)), "new", 1.0)
         for chat, reply in zip(CHATS, REPLIES, strict=True)
     ]
-    plan = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=6, batch_size=3, kl_weight=0.5)
+    plan = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=6, batch_size=3, drift_weight=0.5)
     losses = []
 
     def watch(step: Step) -> bool:

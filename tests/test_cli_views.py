@@ -342,7 +342,7 @@ def test_the_view_draws_the_loss_while_training() -> None:
     view = NightView(NIGHT, 120, clock=lambda: 0.0)
     for step, loss in enumerate((3.0, 1.0, 0.5), start=1):
         view.take(
-            {"event": "step", "step": step, "steps": 9, "loss": loss, "kl": 0.01, "learning_rate": 4e-4}
+            {"event": "step", "step": step, "steps": 9, "loss": loss, "drift": 0.01, "learning_rate": 4e-4}
         )
     moving = plain(view, 120)
     assert "3/9" in moving

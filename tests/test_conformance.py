@@ -35,7 +35,7 @@ SEEDLING = PACKAGE / "model"
 NO_MLX = pytest.mark.skipif(not has_mlx(), reason="MLX is made for Apple silicon and Linux, and is not here")
 ENGINES = ["peft", pytest.param("mlx", marks=NO_MLX)]
 PAIRS = [pytest.param("peft", "mlx", marks=NO_MLX), pytest.param("mlx", "peft", marks=NO_MLX)]
-PLAN = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, kl_weight=1.0, seed=1)
+PLAN = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, drift_weight=1.0, seed=1)
 ASKED = [
     chat("Who are you?"),
     chat("What is 4 + 5?"),
@@ -57,7 +57,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def learn(engine: Engine, out: Path, plan: TrainPlan = PLAN, rows: list[Sample] = SAMPLES) -> list[Step]:
     """Train, held to the base on three anchors; every step that the watch saw."""
-    return steps_of(engine, out, plan, rows, SAMPLES[:3] if plan.kl_weight else ())
+    return steps_of(engine, out, plan, rows, SAMPLES[:3] if plan.drift_weight else ())
 
 
 # --- one model, two engines --------------------------------------------------------------------------------
@@ -89,11 +89,11 @@ def test_both_find_the_same_loss_and_kl_on_a_batch(folder: Path, tmp_path: Path)
         for name in ("peft", "mlx")
     ]
     for a, b in zip(*seen, strict=True):  # from one adapter on: also the optimizers must agree
-        assert (a.loss, a.kl) == pytest.approx((b.loss, b.kl), abs=2e-3)
+        assert (a.loss, a.drift) == pytest.approx((b.loss, b.drift), abs=2e-3)
         assert (a.learning_rate, a.tokens, a.epoch, a.steps) == (b.learning_rate, b.tokens, b.epoch, b.steps)
     ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("mlx", "peft"))
     assert set(ours) == set(theirs)
-    assert seen[0][-1].loss < seen[0][0].loss and seen[0][0].kl > 0
+    assert seen[0][-1].loss < seen[0][0].loss and seen[0][0].drift > 0
 
 
 @pytest.mark.parametrize(("writer", "reader"), PAIRS)
@@ -158,7 +158,7 @@ def test_replies_do_not_depend_on_the_neighbours(folder: Path, name: str) -> Non
 
 
 def test_the_learning_rate_of_every_step_is_the_closed_form(folder: Path, tmp_path: Path, name: str) -> None:
-    plan = TrainPlan(rank=2, alpha=4, learning_rate=1e-3, warmup=0.25, epochs=4, batch_size=3, kl_weight=0)
+    plan = TrainPlan(rank=2, alpha=4, learning_rate=1e-3, warmup=0.25, epochs=4, batch_size=3, drift_weight=0)
     seen = learn(open_engine(name, folder, None, EXACT), tmp_path / "a", plan)
     assert [(s.step, s.epoch, s.steps) for s in seen] == [(i + 1, i // 3 + 1, 12) for i in range(12)]
     for s in seen:  # written out here a second time, on purpose
@@ -168,7 +168,7 @@ def test_the_learning_rate_of_every_step_is_the_closed_form(folder: Path, tmp_pa
 
 def test_the_learning_rate_is_what_moves_the_weights(folder: Path, tmp_path: Path, name: str) -> None:
     """The first update of AdamW moves every weight that has a gradient by the rate itself."""
-    plan = replace(PLAN, learning_rate=1e-3, warmup=0.0, decay=False, epochs=1, batch_size=7, kl_weight=0)
+    plan = replace(PLAN, learning_rate=1e-3, warmup=0.0, decay=False, epochs=1, batch_size=7, drift_weight=0)
     learn(open_engine(name, folder, None, EXACT), tmp_path / "a", plan)
     tensors = load_file(tmp_path / "a" / "adapter_model.safetensors")
     moved = np.concatenate([t.ravel() for key, t in tensors.items() if "lora_B" in key])  # all were zero
@@ -182,7 +182,7 @@ def test_only_the_reply_carries_loss_and_as_much_as_it_weighs(
     rows = [replace(one, weight=w) for one, w in zip(SAMPLES, weights, strict=True)]
     engine = open_engine(name, folder, None, EXACT)
     parts = engine.score([one.messages[:-1] for one in rows], [one.messages[-1].content for one in rows])
-    plan = TrainPlan(rank=2, alpha=4, epochs=1, batch_size=7, kl_weight=0)
+    plan = TrainPlan(rank=2, alpha=4, epochs=1, batch_size=7, drift_weight=0)
     (step,) = learn(engine, tmp_path / "a", plan, rows)
     total = -sum(w * float(part.sum()) for w, part in zip(weights, parts, strict=True))
     bearing = sum(len(part) for part, w in zip(parts, weights, strict=True) if w)
@@ -197,7 +197,7 @@ def test_only_the_reply_carries_loss_and_as_much_as_it_weighs(
 def test_a_row_without_weight_teaches_nothing(folder: Path, tmp_path: Path, name: str) -> None:
     engine = open_engine(name, folder, None, EXACT)
     before = engine.distributions(CHATS)
-    learn(engine, tmp_path / "a", replace(PLAN, kl_weight=0), [sample("Who are you?", "Ada", 0.0)] * 3)
+    learn(engine, tmp_path / "a", replace(PLAN, drift_weight=0), [sample("Who are you?", "Ada", 0.0)] * 3)
     np.testing.assert_array_equal(engine.distributions(CHATS), before)
 
 
@@ -248,10 +248,11 @@ def test_anchors_hold_the_model_to_the_base(folder: Path, tmp_path: Path, name: 
         anchors = [sample(f"What is {a} + {b}?", str(a + b)) for a in range(3) for b in range(3)]
         asked = [one.messages[:1] for one in anchors]
         base = engine.distributions(asked)
-        plan = replace(PLAN, learning_rate=1e-2, epochs=12, batch_size=4, kl_weight=weight)
+        plan = replace(PLAN, learning_rate=1e-2, epochs=12, batch_size=4, drift_weight=weight)
         seen = steps_of(engine, tmp_path / "a", plan, SAMPLES, anchors)
         drift[weight] = float((np.exp(base) * (base - engine.distributions(asked))).sum(1).mean())
-        assert seen[0].kl == pytest.approx(0, abs=1e-6) and (max(s.kl for s in seen) > 0) == bool(weight)
+        assert seen[0].drift == pytest.approx(0, abs=1e-6)
+        assert (max(s.drift for s in seen) > 0) == bool(weight)
         assert seen[-1].loss < seen[0].loss
     assert drift[4.0] < drift[0.0] / 3
 
@@ -268,13 +269,13 @@ def test_a_watch_may_generate_and_may_end_it(folder: Path, tmp_path: Path, name:
     assert len(said) == 4
     again = open_engine(name, folder, tmp_path / "a", EXACT)
     np.testing.assert_allclose(again.distributions(CHATS), engine.distributions(CHATS), atol=1e-5)
-    more = learn(again, tmp_path / "b", replace(PLAN, rank=32, kl_weight=0))
+    more = learn(again, tmp_path / "b", replace(PLAN, rank=32, drift_weight=0))
     assert json.loads((tmp_path / "b" / "adapter_config.json").read_text())["r"] == 4
     assert more[-1].loss < more[0].loss
 
 
 def test_nan_fails_closed_and_leaves_nothing(folder: Path, tmp_path: Path, name: str) -> None:
-    wild = TrainPlan(rank=4, alpha=8, learning_rate=1e30, warmup=0, epochs=3, batch_size=3, kl_weight=0)
+    wild = TrainPlan(rank=4, alpha=8, learning_rate=1e30, warmup=0, epochs=3, batch_size=3, drift_weight=0)
     with pytest.raises(AdaError, match="broke|NaN"):
         learn(open_engine(name, folder, None, EXACT), tmp_path / "a", wild)
     assert list(tmp_path.iterdir()) == []

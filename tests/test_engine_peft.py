@@ -171,7 +171,7 @@ def test_generation_stops_at_the_end_of_turn(engine: PeftEngine, tmp_path: Path)
     steps_of(
         engine,
         tmp_path / "a",
-        TrainPlan(rank=8, alpha=16, learning_rate=2e-2, epochs=60, batch_size=7, kl_weight=0),
+        TrainPlan(rank=8, alpha=16, learning_rate=2e-2, epochs=60, batch_size=7, drift_weight=0),
     )
     replies = engine.generate(CHATS, Sampling(max_tokens=12))
     assert [r.text for r in replies] == [s.messages[-1].content for s in SAMPLES]

@@ -47,7 +47,7 @@ def engine(folder: Path) -> PeftEngine:
 
 
 def test_the_learning_rate_of_every_step_is_the_closed_form(engine: PeftEngine, tmp_path: Path) -> None:
-    plan = TrainPlan(rank=2, alpha=4, learning_rate=1e-3, warmup=0.25, epochs=4, batch_size=3, kl_weight=0)
+    plan = TrainPlan(rank=2, alpha=4, learning_rate=1e-3, warmup=0.25, epochs=4, batch_size=3, drift_weight=0)
     seen = steps_of(engine, tmp_path / "a", plan)
     assert [s.step for s in seen] == list(range(1, 13))
     assert [s.epoch for s in seen] == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
@@ -80,7 +80,7 @@ def test_an_epoch_holds_every_row_once_and_batches_are_of_like_length() -> None:
 
 
 def test_the_loss_is_that_of_the_reply_tokens_alone(folder: Path, engine: PeftEngine, tmp_path: Path) -> None:
-    plan = TrainPlan(rank=2, alpha=4, epochs=1, batch_size=7, kl_weight=0)
+    plan = TrainPlan(rank=2, alpha=4, epochs=1, batch_size=7, drift_weight=0)
     (step,) = steps_of(engine, tmp_path / "a", plan)
     logs = torch.cat([by_hand(folder, s.messages[0].content, s.messages[1].content) for s in SAMPLES])
     assert step.loss == pytest.approx(-logs.mean().item(), abs=1e-5)
@@ -89,7 +89,7 @@ def test_the_loss_is_that_of_the_reply_tokens_alone(folder: Path, engine: PeftEn
 
 def test_only_the_last_assistant_message_is_trained(engine: PeftEngine, tmp_path: Path) -> None:
     earlier = Sample(chat("Who are you?", "I am Ada.", "Where does Anna live?", "Lisbon"), "new")
-    (step,) = steps_of(engine, tmp_path / "a", TrainPlan(epochs=1, kl_weight=0), [earlier])
+    (step,) = steps_of(engine, tmp_path / "a", TrainPlan(epochs=1, drift_weight=0), [earlier])
     assert step.tokens == len(tokenizer().encode("Lisbon", add_special_tokens=False)) + 1
 
 
@@ -98,9 +98,8 @@ def test_weights_multiply_the_loss(folder: Path, tmp_path: Path) -> None:
     rows = [
         sample(s.messages[0].content, s.messages[1].content, w) for s, w in zip(SAMPLES, weights, strict=True)
     ]
-    (step,) = steps_of(
-        PeftEngine(folder, None, EXACT), tmp_path / "a", TrainPlan(epochs=1, batch_size=7, kl_weight=0), rows
-    )
+    plan = TrainPlan(epochs=1, batch_size=7, drift_weight=0)
+    (step,) = steps_of(PeftEngine(folder, None, EXACT), tmp_path / "a", plan, rows)
     parts = [by_hand(folder, s.messages[0].content, s.messages[1].content) for s in rows]
     total = -sum(w * part.sum().item() for w, part in zip(weights, parts, strict=True))
     assert step.loss == pytest.approx(
@@ -138,7 +137,7 @@ def test_the_adapter_is_on_every_linear_layer(folder: Path, engine: PeftEngine, 
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    plan = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, kl_weight=1.0, seed=5)
+    plan = TrainPlan(rank=4, alpha=8, learning_rate=5e-3, epochs=2, batch_size=3, drift_weight=1.0, seed=5)
     for name, hardware in (
         ("a", EXACT),
         ("b", EXACT),
@@ -165,26 +164,26 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_training_goes_on_from_a_loaded_adapter(folder: Path, engine: PeftEngine, tmp_path: Path) -> None:
     first = steps_of(
-        engine, tmp_path / "a", TrainPlan(rank=4, alpha=8, learning_rate=1e-2, epochs=10, kl_weight=0)
+        engine, tmp_path / "a", TrainPlan(rank=4, alpha=8, learning_rate=1e-2, epochs=10, drift_weight=0)
     )
     again = PeftEngine(folder, tmp_path / "a", EXACT)
     np.testing.assert_allclose(again.distributions(CHATS), engine.distributions(CHATS), atol=1e-5)
     second = steps_of(
-        again, tmp_path / "b", TrainPlan(rank=32, alpha=8, learning_rate=1e-2, epochs=10, kl_weight=0)
+        again, tmp_path / "b", TrainPlan(rank=32, alpha=8, learning_rate=1e-2, epochs=10, drift_weight=0)
     )
     assert second[0].loss < first[-1].loss < first[0].loss - 1
     assert second[-1].loss < second[0].loss
     assert json.loads((tmp_path / "b" / "adapter_config.json").read_text())["r"] == 4
 
 
-def drift(folder: Path, out: Path, kl_weight: float) -> tuple[float, list[Step]]:
+def drift(folder: Path, out: Path, drift_weight: float) -> tuple[float, list[Step]]:
     """Mean KL(base || trained) on the anchors' prompts after the same training."""
     engine = PeftEngine(folder, None, EXACT)
     anchors = [sample(f"What is {a} + {b}?", str(a + b)) for a in range(3) for b in range(3)]
     prompts = [s.messages[:1] for s in anchors]
     base = engine.distributions(prompts)
     plan = TrainPlan(
-        rank=4, alpha=8, learning_rate=1e-2, epochs=15, batch_size=4, kl_weight=kl_weight, seed=2
+        rank=4, alpha=8, learning_rate=1e-2, epochs=15, batch_size=4, drift_weight=drift_weight, seed=2
     )
     seen = steps_of(engine, out, plan, anchors=anchors)
     return float((np.exp(base) * (base - engine.distributions(prompts))).sum(1).mean()), seen
@@ -194,19 +193,19 @@ def test_anchors_hold_the_model_to_the_base(folder: Path, tmp_path: Path) -> Non
     free, seen_free = drift(folder, tmp_path / "free", 0.0)
     held, seen_held = drift(folder, tmp_path / "held", 4.0)
     assert held < free / 3
-    assert seen_held[0].kl == pytest.approx(0, abs=1e-6) and max(s.kl for s in seen_held) > 0
-    assert all(s.kl == 0 for s in seen_free)
+    assert seen_held[0].drift == pytest.approx(0, abs=1e-6) and max(s.drift for s in seen_held) > 0
+    assert all(s.drift == 0 for s in seen_free)
     assert seen_held[-1].loss < seen_held[0].loss
 
 
 def test_rows_that_do_not_fit_at_once_give_the_same_step(folder: Path, tmp_path: Path) -> None:
-    plan = TrainPlan(rank=4, alpha=8, epochs=2, batch_size=7, kl_weight=1.0)
+    plan = TrainPlan(rank=4, alpha=8, epochs=2, batch_size=7, drift_weight=1.0)
     wide = steps_of(PeftEngine(folder, None, EXACT), tmp_path / "a", plan, anchors=SAMPLES[:3])
     engine = PeftEngine(folder, None, EXACT)
     engine.most = 64
     narrow = steps_of(engine, tmp_path / "b", plan, anchors=SAMPLES[:3])
     for a, b in zip(wide, narrow, strict=True):
-        assert (a.loss, a.kl) == pytest.approx((b.loss, b.kl), abs=1e-5)
+        assert (a.loss, a.drift) == pytest.approx((b.loss, b.drift), abs=1e-5)
 
 
 def test_a_watch_may_generate_and_may_end_it(folder: Path, engine: PeftEngine, tmp_path: Path) -> None:
@@ -223,7 +222,7 @@ def test_a_watch_may_generate_and_may_end_it(folder: Path, engine: PeftEngine, t
 
 
 def test_nan_fails_closed_and_saves_nothing(folder: Path, tmp_path: Path) -> None:
-    wild = TrainPlan(rank=4, alpha=8, learning_rate=1e30, warmup=0, epochs=3, batch_size=3, kl_weight=0)
+    wild = TrainPlan(rank=4, alpha=8, learning_rate=1e30, warmup=0, epochs=3, batch_size=3, drift_weight=0)
     engine = PeftEngine(folder, None, EXACT)
     with pytest.raises(AdaError):
         steps_of(engine, tmp_path / "a", wild)
@@ -237,7 +236,7 @@ def test_a_failed_run_leaves_the_older_adapter_as_it_was(folder: Path, tmp_path:
         steps_of(
             PeftEngine(folder, None, EXACT),
             tmp_path / "a",
-            TrainPlan(learning_rate=1e30, warmup=0, kl_weight=0),
+            TrainPlan(learning_rate=1e30, warmup=0, drift_weight=0),
         )
     assert (tmp_path / "a" / "adapter_model.safetensors").read_bytes() == before
 
@@ -310,7 +309,7 @@ def test_without_decay_the_rate_stays_at_its_peak(engine: PeftEngine, tmp_path: 
 
 def test_without_the_prompt_mask_every_token_carries_loss(folder: Path, tmp_path: Path) -> None:
     row = sample("Where does Anna live?", "Lisbon")
-    plan = TrainPlan(epochs=1, kl_weight=0, mask_prompt=False)
+    plan = TrainPlan(epochs=1, drift_weight=0, mask_prompt=False)
     (step,) = steps_of(PeftEngine(folder, None, EXACT), tmp_path / "a", plan, [row])
     model, words = HF.AutoModelForCausalLM.from_pretrained(folder), tokenizer()
     text = words.apply_chat_template([{"role": "user", "content": "Where does Anna live?"}], tokenize=False)

@@ -364,7 +364,8 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 ROWS = tuple(sample(f"Say {word}.", word) for word in ("red", "blue", "five", "Rex"))
 ANCHORED = tuple(sample(f"What is {a} + 2?", str(a + 2), source="core") for a in range(4))
 FAST = ForgeSettings(
-    rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, steps=0, batch_size=2, kl_weight=0.1, landing=0
+    rank=8, alpha=16, learning_rate=2e-2, warmup=0, epochs=40, steps=0, batch_size=2, drift_weight=0.1,
+    landing=0,
 )
 
 

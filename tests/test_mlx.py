@@ -24,7 +24,7 @@ from tests.models import CHATS, EXACT, PLAN, QUESTIONS, SAMPLES, steps_of, tiny_
 if not has_mlx():
     pytest.skip("MLX is made for Apple silicon and Linux, and is not here", allow_module_level=True)
 
-LEARN = replace(PLAN, learning_rate=1e-2, kl_weight=1.0)
+LEARN = replace(PLAN, learning_rate=1e-2, drift_weight=1.0)
 
 
 def packed(plain: Path, out: Path) -> Path:

@@ -38,7 +38,7 @@ PACKS = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None,
     reason="bitsandbytes is not here: pip install 'ada-memory[nf4]'",
 )
-LEARN = replace(PLAN, epochs=4, learning_rate=1e-2, kl_weight=1.0)
+LEARN = replace(PLAN, epochs=4, learning_rate=1e-2, drift_weight=1.0)
 QWEN: dict[str, Any] = {
     "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
     "intermediate_size": 4864, "vocab_size": 151936, "tie_word_embeddings": True,
@@ -57,7 +57,7 @@ def learned(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     engine.generate(CHATS, Sampling(max_tokens=4))  # speaking first must not keep it from learning
     out = tmp_path_factory.mktemp("learned") / "adapter"
     seen = steps_of(engine, out, LEARN, SAMPLES, SAMPLES[:3])
-    assert seen[-1].loss < 0.8 * seen[0].loss and seen[0].kl == 0 < seen[-1].kl
+    assert seen[-1].loss < 0.8 * seen[0].loss and seen[0].drift == 0 < seen[-1].drift
     return out, engine.distributions(CHATS)
 
 

@@ -32,7 +32,7 @@ from ada_memory.settings import ForgeSettings, Settings
 from tests.models import EXACT, HF, SAMPLES, sample, steps_of, tiny_model
 
 PLAN = TrainPlan(
-    rank=4, alpha=8, learning_rate=5e-3, epochs=4, batch_size=3, kl_weight=1.0, dropout=0.1, seed=1
+    rank=4, alpha=8, learning_rate=5e-3, epochs=4, batch_size=3, drift_weight=1.0, dropout=0.1, seed=1
 )
 HELD = SAMPLES[:2]
 
@@ -134,7 +134,7 @@ def test_sigkill_costs_nothing_but_time(folder: Path, tmp_path: Path) -> None:
 # --- the forge -------------------------------------------------------------------------------------------
 
 SETTINGS = ForgeSettings(
-    rank=4, alpha=8, learning_rate=5e-3, epochs=4, steps=0, batch_size=3, patience=2, kl_weight=1
+    rank=4, alpha=8, learning_rate=5e-3, epochs=4, steps=0, batch_size=3, patience=2, drift_weight=1
 )
 LESSONS = data.Dataset(tuple(SAMPLES), tuple(SAMPLES[:3]), tuple(HELD), {})
 
@@ -222,7 +222,7 @@ def watch(step):
 
 engine = careful(Path(sys.argv[1]))
 engine.most = 32_768
-engine.train(rows, (), TrainPlan(rank=4, epochs=5, batch_size=64, kl_weight=0), out, watch)
+engine.train(rows, (), TrainPlan(rank=4, epochs=5, batch_size=64, drift_weight=0), out, watch)
 """
 
 

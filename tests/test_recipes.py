@@ -47,7 +47,7 @@ def test_a_recipe_is_what_its_authors_publish(
     assert BY_NAME[name].steps(25 + 20, 20) == steps
     assert (plan.dropout, plan.weight_decay) == ((0.05, 0.01) if name == "sage" else (0.0, 0.0))
     # none of them has a schedule, a mask, a batch, clipping, or anything that holds the base
-    assert not (plan.warmup or plan.decay or plan.mask_prompt or plan.kl_weight)
+    assert not (plan.warmup or plan.decay or plan.mask_prompt or plan.drift_weight)
     assert plan.batch_size == 1
     assert plan.max_grad_norm > 1e6
 

@@ -28,7 +28,7 @@ def main() -> None:
         warmup=job.warmup,
         epochs=job.epochs,
         batch_size=job.batch_size,
-        kl_weight=0.0,
+        drift_weight=0.0,
         seed=job.seed,
     )
     clock, trained = Clock(), 0

@@ -96,7 +96,7 @@ def _plan(rate: float, rank: int, alpha: int, **other: object) -> TrainPlan:
         epochs=1,
         batch_size=1,
         max_grad_norm=UNCLIPPED,
-        kl_weight=0.0,
+        drift_weight=0.0,
         mask_prompt=False,
     )
     return replace(plain, **other)  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ SEAL = TrainPlan(
     warmup=0.0,
     epochs=10,
     batch_size=1,
-    kl_weight=0.0,
+    drift_weight=0.0,
     targets=("q_proj", "v_proj"),
     mask_prompt=False,
 )

@@ -157,8 +157,8 @@ class NightView:
         self.at("train")
         self.done, self.total = event.get("step") or 0, event.get("steps") or 0
         self.losses.append(float(event.get("loss") or 0))
-        rate = event.get("learning_rate")
-        self.note = f"loss {figure(event.get('loss'))}  kl {figure(event.get('kl'))}  rate {figure(rate)}"
+        loss, drift, rate = (figure(event.get(name)) for name in ("loss", "drift", "learning_rate"))
+        self.note = f"loss {loss}  drift {drift}  rate {rate}"
         return []
 
     def _active(self, event: JSON) -> list[Text]:

@@ -47,9 +47,10 @@ class TrainPlan:
     """Everything that decides a training run besides its data.
 
     `learning_rate` rises linearly over `warmup` (a share of all steps), then falls on a cosine to
-    zero; with `decay` off it stays at its peak after the warm-up. `kl_weight` multiplies
-    KL(base ‖ model) on the anchors: the base is the model with its adapter switched off. `batch_size`
-    counts samples, `anchor_batch` the anchors that each step takes besides.
+    zero; with `decay` off it stays at its peak after the warm-up. `drift_weight` multiplies
+    the drift on the anchors: |own - base|² / |base|² of the states that the output layer reads, a mean over
+    reply tokens (Less-forgetting learning, 1607.00122); the base is the model with its adapter switched off.
+    `batch_size` counts samples, `anchor_batch` the anchors that each step takes besides.
 
     Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
     no run ends at a high rate; with 0 it ends there.
@@ -70,7 +71,7 @@ class TrainPlan:
     anchor_batch: int = 16
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    kl_weight: float = 4.0
+    drift_weight: float = 8.0
     landing: int = 0
     seed: int = 0
     targets: tuple[str, ...] = ()
@@ -82,13 +83,13 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step, as it is watched. Losses are means per trained token, in nats."""
+    """One optimizer step, as it is watched. The loss is a mean a token, in nats; for drift see TrainPlan."""
 
     step: int
     steps: int
     epoch: int
     loss: float
-    kl: float
+    drift: float
     learning_rate: float
     tokens: int
     ends_epoch: bool = False

@@ -24,7 +24,7 @@ from ada_memory.engines.mlx_core import mx, on_cpu
 from ada_memory.engines.mlx_decode import decode, draws, paddable
 from ada_memory.engines.mlx_merge import merge
 from ada_memory.engines.mlx_resume import digest_of
-from ada_memory.engines.mlx_train import Packed, Trainee, log_softmax, pack, train
+from ada_memory.engines.mlx_train import Packed, Trainee, pack, train
 from ada_memory.engines.resume import SHARE, Checkpoint
 from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row, Wording
@@ -198,7 +198,8 @@ class MlxEngine:
         body = self._ready()
         for group in grouped([len(row) for row in rows], self._tokens()):
             packed = pack([rows[i] for i in group], self._wording.pad)
-            yield group, log_softmax(body.logits(packed.ids, packed.where)), packed
+            logits = body.logits(packed.ids, packed.where)
+            yield group, logits - mx.logsumexp(logits, -1, keepdims=True), packed
 
     def _batches(self, prompts: Sequence[list[int]], more: int) -> Iterator[list[int]]:
         """Prompts that are decoded together; of one length where the model cannot have them padded."""

@@ -69,6 +69,14 @@ class Body:
         finally:
             self._where = None
 
+    def states(self, ids: Any, where: Any) -> Any:
+        """What the output layer reads at `where`, as in `logits`: float32, (places, hidden size)."""
+        self._where = where
+        try:
+            return self._inner(ids)[0].astype(mx.float32)
+        finally:
+            self._where = None
+
     def state(self, ids: Any, layer: int) -> Any:
         """The state of each token after `layer` (0 is the embedding): (rows, width, hidden size).
 

@@ -8,8 +8,8 @@ The LoRA layers are mlx-lm's (mlx_lm.tuner.lora) and so are model and caches; th
 are MLX's. The loop is ours, because mlx_lm.tuner.trainer.train, which does take a loss and batches, cannot do
 five things that a night needs: take a batch in as many parts as fit into memory (it accumulates over a fixed
 number of equal batches), clip the gradient and stop on one that is not finite before it is applied, tell the
-loss from the KL, leave nothing half-written behind (it writes adapters.safetensors in place, in a format of
-its own) and stay silent (it draws on stdout, where a child of the daemon speaks JSON).
+loss from the drift, leave nothing half-written behind (it writes adapters.safetensors in place, in a format
+of its own) and stay silent (it draws on stdout, where a child of the daemon speaks JSON).
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from ada_memory.engines.resume import Checkpoint
 from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row
 from ada_memory.errors import AdaError
-
-TEACHER_VOCABULARY = 8192
-"""Up to this vocabulary the base's log-probabilities on an anchor are kept, not computed each time."""
 
 WIDTH, PLACES = 16, 64
 """Batches are widened to such multiples: a compiled step is compiled once for every shape it meets."""
@@ -90,11 +87,6 @@ def pack(rows: Sequence[Row], pad: int, width: int = 1, places: int = 1) -> Pack
     return Packed(mx.array(ids), mx.array(where + more), mx.array(token + more), [len(r.reply) for r in rows])
 
 
-def log_softmax(logits: Any) -> Any:
-    """Log-probabilities over the last axis."""
-    return logits - mx.logsumexp(logits, -1, keepdims=True)
-
-
 def train(
     trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, checkpoint: Checkpoint
 ) -> None:
@@ -118,17 +110,17 @@ def train(
         model.train()  # a watch that generated has left it in eval mode
         mx.random.seed(plan.seed * 1_000_003 + stride.step)  # for dropout: the same wherever a run begins
         loss = learner.learn(lesson.rows, lesson.weights, stride.rows)
-        kl = learner.stay(lesson.anchors, stride.anchors)
+        drift = learner.stay(lesson.anchors, stride.anchors)
         norm = learner.step(stride.rate)
-        if not (math.isfinite(loss) and math.isfinite(kl) and math.isfinite(norm)):
+        if not (math.isfinite(loss) and math.isfinite(drift) and math.isfinite(norm)):
             checkpoint.remove()  # going on from there would end in the same
             raise AdaError(
-                f"training broke at step {stride.step}: loss {loss}, KL {kl}, gradient norm {norm}",
+                f"training broke at step {stride.step}: loss {loss}, drift {drift}, gradient norm {norm}",
                 hint="lower forge.learning_rate",
             )
         learner.keep()
         model.eval()
-        if watch(stride.done(loss, kl, tokens)):
+        if watch(stride.done(loss, drift, tokens)):
             course.land()
         if stride.step < course.steps:
             mlx_resume.save_if_due(checkpoint, stride.step, learner, course)
@@ -151,7 +143,7 @@ class Learner:
         )
         self._optimizer.init(self._adapter)
         self._learn = self._compiled(mx.value_and_grad(self._nll), mx.random.state)
-        self._stay = self._compiled(mx.value_and_grad(self._kl), mx.random.state)
+        self._stay = self._compiled(mx.value_and_grad(self._drift), mx.random.state)
         self._update = self._compiled(self._clipped, self._optimizer.state)
 
     def learn(self, rows: Sequence[Row], weights: Sequence[float], batch: Sequence[int]) -> float:
@@ -165,15 +157,15 @@ class Learner:
         return total
 
     def stay(self, anchors: Sequence[Row], batch: Sequence[int]) -> float:
-        """Gradient of kl_weight * KL(base || model) on anchors; returns the mean KL a token."""
+        """Gradient of drift_weight * drift on anchors; returns the mean drift a token."""
         count = sum(len(anchors[row].reply) for row in batch)
         total = 0.0
         for members, packed in self._trainee.parts(anchors, batch):
-            share = packed.spread([self._plan.kl_weight / count] * len(members))
+            share = packed.spread([self._plan.drift_weight / count] * len(members))
             base = self._teacher(members, packed)
             loss, gradient = self._stay(self._adapter, packed.ids, packed.where, base, share)
             total += self._add(loss, gradient)
-        return total / self._plan.kl_weight if total else 0.0
+        return total / self._plan.drift_weight if total else 0.0
 
     def step(self, rate: float) -> float:
         """Work out the adapter after this step; returns the gradient's norm. `keep` makes it the model's."""
@@ -222,31 +214,27 @@ class Learner:
         picked = mx.take_along_axis(logits, token[:, None], -1)[:, 0]
         return ((mx.logsumexp(logits, -1) - picked) * weight).sum()
 
-    def _kl(self, adapter: Any, ids: Any, where: Any, base: Any, share: Any) -> Any:
+    def _drift(self, adapter: Any, ids: Any, where: Any, base: Any, share: Any) -> Any:
         self._body.model.update(adapter)
-        own = log_softmax(self._body.logits(ids, where))
-        return ((mx.exp(base) * (base - own)).sum(-1) * share).sum()
+        apart = self._body.states(ids, where) - base
+        return (mx.square(apart).sum(-1) / mx.square(base).sum(-1) * share).sum()
 
     def _clipped(self, adapter: Any, gradient: Any) -> tuple[Any, Any]:
         gradient, norm = optimizers.clip_grad_norm(gradient, self._plan.max_grad_norm)
         return self._optimizer.apply_gradients(gradient, adapter), norm
 
     def _teacher(self, members: Sequence[int], packed: Packed) -> Any:
-        """The base's log-probabilities on these anchors' replies: shape (N, vocabulary)."""
+        """The base's last states on these anchors' replies; worked out once an anchor. Shape (N, width)."""
         known, model = self._trainee.teacher, self._body.model
-        if all(row in known for row in members):
-            rows = [known[row] for row in members]
-            filling = packed.token.size - sum(packed.sizes)
-            if filling:
-                rows.append(mx.zeros((filling, rows[0].shape[-1])))
-            return mx.concatenate(rows)
-        back = set_strength(model, 0.0)
-        model.eval()
-        base = log_softmax(self._body.logits(packed.ids, packed.where))
-        mx.eval(base)
-        back()
-        model.train()
-        if base.shape[-1] <= TEACHER_VOCABULARY:
+        if not all(row in known for row in members):
+            back = set_strength(model, 0.0)
+            model.eval()
+            base = self._body.states(packed.ids, packed.where)
+            mx.eval(base)
+            back()
+            model.train()
             ends = np.cumsum(packed.sizes).tolist()
             known.update(zip(members, mx.split(base, ends)[: len(members)], strict=True))
-        return base
+        rows = [known[row] for row in members]
+        filling = packed.token.size - sum(packed.sizes)
+        return mx.concatenate([*rows, mx.ones((filling, rows[0].shape[-1]))] if filling else rows)

@@ -67,8 +67,17 @@ def reply_logits(model: Any, packed: Packed, mixed: bool) -> torch.Tensor:
 
     `mixed` runs the products in bfloat16 (autocast); sums over the vocabulary stay in float32.
     """
+    return reply_outputs(model, packed, mixed)[0]
+
+
+def reply_outputs(model: Any, packed: Packed, mixed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """`reply_logits`, and what the output layer makes them from: states of shape (N, width)."""
     keep, where = torch.unique(packed.place, return_inverse=True)
-    with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=mixed):
-        logits = model(input_ids=packed.ids, use_cache=False, logits_to_keep=keep).logits
-    chosen: torch.Tensor = logits[packed.row, where]
-    return chosen.float()
+    read: list[torch.Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    try:
+        with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=mixed):
+            logits = model(input_ids=packed.ids, use_cache=False, logits_to_keep=keep).logits
+    finally:
+        hook.remove()
+    return logits[packed.row, where].float(), read[-1][packed.row, where]

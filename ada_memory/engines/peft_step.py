@@ -1,7 +1,7 @@
 """One step's gradient: rows with a loss, anchors held to the base, in as many passes as memory asks for.
 
-In: a model with an adapter, rows, weights. Out: loss and KL; the gradient is left on the adapter. There are
-two ways through the model: `Quick`, over layers of our own and rows without padding, and `Plain`, as
+In: a model with an adapter, rows, weights. Out: loss and drift; the gradient is left on the adapter. There
+are two ways through the model: `Quick`, over layers of our own and rows without padding, and `Plain`, as
 transformers and peft do it, for models that the first does not reproduce.
 """
 
@@ -18,14 +18,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ada_memory.engines.peft_attention import Layout
-from ada_memory.engines.peft_head import divergence, likelihood
+from ada_memory.engines.peft_head import drift, likelihood
 from ada_memory.engines.peft_lean import Lean
 from ada_memory.engines.peft_linear import Layer
-from ada_memory.engines.peft_rows import Packed, chain, pack, reply_logits
+from ada_memory.engines.peft_rows import Packed, chain, pack, reply_logits, reply_outputs
 from ada_memory.engines.text import Row
 
-TEACHER_VOCABULARY = 8192
-"""Up to this vocabulary `Plain` keeps the base's log-probabilities on an anchor; `Quick` keeps its states."""
 GRAIN = 32
 """A step's tokens are filled up to a multiple of this. oneDNN compiles each product for its shape: with every
 step of another length that took 8% of a small model's training (torch keeps about a thousand of them)."""
@@ -39,7 +37,7 @@ UNFIT = (NotImplementedError, TypeError, ValueError, KeyError, AttributeError)
 class Part:
     """Rows that go through the model together: those with a loss first, then anchors.
 
-    `weights` multiply each learning row's sum of nll, `pull` each anchor's sum of KL. `anchors` are the
+    `weights` multiply each learning row's sum of nll, `pull` each anchor's drift. `anchors` are the
     anchors' numbers, by which the base's view of them is kept.
     """
 
@@ -59,7 +57,7 @@ class Way(Protocol):
         ...
 
     def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the part's gradient to the adapter's; gives sum(weight * nll) and pull * sum(KL)."""
+        """Add the part's gradient to the adapter's; gives sum(weight * nll) and pull * drift."""
         ...
 
 
@@ -80,29 +78,27 @@ class Plain:
         """See `Way`."""
         packed = pack(part.rows, self.pad, self.model.device)
         base = self._base(part)
-        logits = reply_logits(self.model, packed, self.mixed)
+        logits, states = reply_outputs(self.model, packed, self.mixed)
         learning = len(logits) - len(base)
         nll = F.cross_entropy(logits[:learning], packed.token[:learning], reduction="none")
         loss = (nll * _spread(part, packed, learning)).sum()
-        held = torch.log_softmax(logits[learning:], -1)
-        kl = F.kl_div(held, base, reduction="sum", log_target=True) * part.pull
-        (loss + kl).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), kl.detach()
+        apart, of_states = drift(states[learning:].detach(), base)
+        change = torch.cat([torch.zeros_like(states[:learning]), of_states * part.pull])
+        torch.autograd.backward([loss, states], [None, change])
+        return loss.detach(), apart * part.pull
 
     @torch.no_grad()
     def _base(self, part: Part) -> torch.Tensor:
-        """The base's log-probabilities on the part's anchors: shape (N, vocabulary)."""
+        """The base's last states on the part's anchors; worked out once an anchor. Shape (N, width)."""
         rows, known = part.rows[len(part.weights) :], self.teacher
         if not rows:
-            return torch.empty(0, self.model.config.get_text_config().vocab_size, device=self.model.device)
-        if all(anchor in known for anchor in part.anchors):
-            return torch.cat([known[anchor] for anchor in part.anchors]).to(self.model.device)
-        packed = pack(rows, self.pad, self.model.device)
-        with self.model.disable_adapter():
-            base = torch.log_softmax(reply_logits(self.model, packed, self.mixed), -1)
-        if base.shape[-1] <= TEACHER_VOCABULARY:
-            known.update(zip(part.anchors, torch.split(base.cpu(), packed.sizes), strict=True))
-        return base
+            return torch.empty(0, self.model.config.get_text_config().hidden_size, device=self.model.device)
+        if not all(anchor in known for anchor in part.anchors):
+            packed = pack(rows, self.pad, self.model.device)
+            with self.model.disable_adapter():
+                _, base = reply_outputs(self.model, packed, self.mixed)
+            known.update(zip(part.anchors, torch.split(base, packed.sizes), strict=True))
+        return torch.cat([known[anchor] for anchor in part.anchors])
 
 
 class Quick:
@@ -138,11 +134,11 @@ class Quick:
             loss, of_loss = likelihood(
                 states[:learning], self._head, packed.token[:learning], _spread(part, packed, learning)
             )
-            kl, of_kl = divergence(states[learning:], base, self._head)
-            change = torch.cat([of_loss, of_kl.mul_(part.pull)])
+            apart, of_apart = drift(states[learning:], base)
+            change = torch.cat([of_loss, of_apart.mul_(part.pull)])
             above = torch.zeros_like(hidden).index_copy_(0, place, change)
             hidden.backward(above)  # type: ignore[no-untyped-call]
-        return loss, kl * part.pull
+        return loss, apart * part.pull
 
     @torch.no_grad()
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
@@ -230,12 +226,12 @@ def parts(
     rows: Sequence[Row],
     weights: Sequence[float],
     anchors: Sequence[tuple[int, Row]],
-    kl_weight: float,
+    drift_weight: float,
     tokens: int,
     *,
     padded: bool,
 ) -> Iterator[Part]:
-    """One step in parts of at most `tokens` tokens (or one row): loss and KL are means a token over all."""
+    """One step in parts of at most `tokens` tokens (or one row); loss and drift are means over all."""
     bearing = max(sum(len(row.reply) for row, weight in zip(rows, weights, strict=True) if weight > 0), 1)
     count = sum(len(row.reply) for _, row in anchors)
     everyone = [*rows, *(row for _, row in anchors)]
@@ -246,7 +242,7 @@ def parts(
             everyone[start:stop],
             [weight / bearing for weight in weights[learning]],
             [number for number, _ in held],
-            kl_weight / count if held else 0.0,
+            drift_weight / count if held else 0.0,
         )
 
 

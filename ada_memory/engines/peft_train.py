@@ -42,16 +42,16 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
             continue
         optimizer.rate = stride.rate
         trainee.model.train()  # a watch that generated has left it in eval mode
-        loss, kl = _gradient(trainee, optimizer, lesson, stride, plan)
+        loss, drift = _gradient(trainee, optimizer, lesson, stride, plan)
         norm = optimizer.clip(plan.max_grad_norm)
-        if not all(map(math.isfinite, (loss, kl, norm))):
+        if not all(map(math.isfinite, (loss, drift, norm))):
             checkpoint.remove()  # going on from there would end in the same
             raise AdaError(
-                f"training broke at step {stride.step}: loss {loss}, KL {kl}, gradient norm {norm}",
+                f"training broke at step {stride.step}: loss {loss}, drift {drift}, gradient norm {norm}",
                 hint="lower forge.learning_rate",
             )
         optimizer.step()
-        if watch(stride.done(loss, kl, tokens)):
+        if watch(stride.done(loss, drift, tokens)):
             course.land()
         if stride.step < course.steps:
             peft_resume.save_if_due(checkpoint, stride.step, trainee, optimizer, course)
@@ -65,7 +65,7 @@ def _gradient(
     stride: Stride,
     plan: TrainPlan,
 ) -> tuple[float, float]:
-    """The step's loss and mean KL, their gradient on the adapter. Too little memory: in smaller parts."""
+    """The step's loss and mean drift, their gradient on the adapter. Too little memory: in smaller parts."""
     rows, weights = [lesson.rows[row] for row in stride.rows], [lesson.weights[row] for row in stride.rows]
     anchors, drawn = (
         [(anchor, lesson.anchors[anchor]) for anchor in numbers] for numbers in (stride.anchors, stride.drawn)
@@ -80,11 +80,11 @@ def _gradient(
             sums = [
                 torch.stack(trainee.way.learn(part))
                 for part in parts(
-                    rows, weights, anchors, plan.kl_weight, trainee.tokens, padded=trainee.way.padded
+                    rows, weights, anchors, plan.drift_weight, trainee.tokens, padded=trainee.way.padded
                 )
             ]
             loss, pull = torch.stack(sums).sum(0).tolist()
-            return loss, pull / plan.kl_weight if anchors else 0.0
+            return loss, pull / plan.drift_weight if anchors else 0.0
         except (RuntimeError, MemoryError) as error:
             if not short_of_memory(error):
                 raise

@@ -37,9 +37,9 @@ class Stride:
     drawn: list[int]
     rate: float
 
-    def done(self, loss: float, kl: float, tokens: int) -> Step:
+    def done(self, loss: float, drift: float, tokens: int) -> Step:
         """The step as it is watched."""
-        return Step(self.step, self.steps, self.epoch, loss, kl, self.rate, tokens, self.ends_epoch)
+        return Step(self.step, self.steps, self.epoch, loss, drift, self.rate, tokens, self.ends_epoch)
 
 
 class Course:
@@ -57,7 +57,7 @@ class Course:
         self.batches = math.ceil(len(self._taken(1)) / plan.batch_size)
         self._planned = self.batches * plan.epochs
         size = min(plan.anchor_batch, len(anchors))
-        held = bool(anchors) and plan.kl_weight > 0
+        held = bool(anchors) and plan.drift_weight > 0
         self._anchors = rotation(anchors, size, plan.seed) if held else repeat([])
         self._ready: deque[list[int]] = deque()
         self._step = 0

@@ -21,7 +21,7 @@ from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Sample
 from ada_memory.settings import ForgeSettings
 
-COLUMNS = ("step", "epoch", "loss", "kl", "learning_rate", "tokens", "stop_recall")
+COLUMNS = ("step", "epoch", "loss", "drift", "learning_rate", "tokens", "stop_recall")
 ASKED = 256
 """Most stop questions asked after an epoch."""
 REPLY_TOKENS = 48
@@ -70,8 +70,8 @@ class _Watcher:
     def _begin(self, step: Step) -> None:
         """Take up the curve of the steps before this one: a run that was killed goes on in its middle."""
         rows = _curve(self.file)[: step.step - 1]
-        for number, epoch, loss, kl, rate, tokens, said in rows:
-            figures = float(loss), float(kl), float(rate), int(tokens)
+        for number, epoch, loss, drift, rate, tokens, said in rows:
+            figures = float(loss), float(drift), float(rate), int(tokens)
             self.steps.append(Step(int(number), step.steps, int(epoch), *figures))
             if said:
                 self.recalls.append(float(said))
@@ -85,7 +85,7 @@ class _Watcher:
 
 
 def _row(step: Step, recall: float | None) -> Sequence[object]:
-    figures = (f"{step.loss:.6f}", f"{step.kl:.6f}", f"{step.learning_rate:.4e}", step.tokens)
+    figures = (f"{step.loss:.6f}", f"{step.drift:.6f}", f"{step.learning_rate:.4e}", step.tokens)
     return (step.step, step.epoch, *figures, "" if recall is None else f"{recall:.4f}")
 
 
@@ -118,7 +118,7 @@ def train(
         epochs=epochs(dataset.train, settings),
         batch_size=settings.batch_size,
         anchor_batch=settings.anchor_batch,
-        kl_weight=settings.kl_weight,
+        drift_weight=settings.drift_weight,
         landing=settings.landing,
         seed=seed,
     )
@@ -158,8 +158,8 @@ def _figures(watcher: _Watcher, seconds: float) -> dict[str, object]:
         "tokens": last.tokens,
         "loss_first": first.loss,
         "loss_last": last.loss,
-        "kl_last": last.kl,
-        "kl_max": max(step.kl for step in watcher.steps),
+        "drift_last": last.drift,
+        "drift_max": max(step.drift for step in watcher.steps),
         "stop_questions": len(watcher.stop),
         "stop_recall": watcher.recalls[-1] if watcher.recalls else None,
         "stop_recall_by_epoch": list(watcher.recalls),
