@@ -63,19 +63,13 @@ class Body:
 
     def logits(self, ids: Any, where: Any, cache: Any = None) -> Any:
         """Logits at `where`, places counted through the flat ids (rows, width): (places, vocabulary)."""
-        self._where = where
-        try:
+        with self._picking(where):
             return self.model(ids, cache=cache)[0].astype(mx.float32)
-        finally:
-            self._where = None
 
     def states(self, ids: Any, where: Any) -> Any:
         """What the output layer reads at `where`, as in `logits`: float32, (places, hidden size)."""
-        self._where = where
-        try:
+        with self._picking(where):
             return self._inner(ids)[0].astype(mx.float32)
-        finally:
-            self._where = None
 
     def state(self, ids: Any, layer: int) -> Any:
         """The state of each token after `layer` (0 is the embedding): (rows, width, hidden size).
@@ -91,6 +85,14 @@ class Body:
             except _Found as found:
                 return found.state
         raise BadModel("the model ran past its layers", hint='set model.engine = "peft"')
+
+    @contextmanager
+    def _picking(self, where: Any) -> Iterator[None]:
+        self._where = where
+        try:
+            yield
+        finally:
+            self._where = None
 
     @contextmanager
     def _probed(self, layers: Sequence[Any], layer: int) -> Iterator[None]:
