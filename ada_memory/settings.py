@@ -163,7 +163,12 @@ class ForgeSettings(Section):
 
     rank: int = Field(32, ge=1, description="Rank of the adapter.")
     alpha: int = Field(64, ge=1, description="Scale of the adapter: alpha / rank.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the cosine schedule.")
+    learning_rate: float = Field(
+        2e-3,
+        gt=0,
+        description="Peak of the cosine schedule; lower in a night that rehearses much, by the root of "
+        "the share of what is new.",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     epochs: int = Field(4, ge=1, description="Most passes over the night's samples.")
     steps: int = Field(
@@ -174,7 +179,7 @@ class ForgeSettings(Section):
         0.2, ge=0, lt=1, description="Share of the samples that replay the core (identity, safety, skills)."
     )
     rehearse: int = Field(
-        3, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
+        5, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
     )
     neighbours: int = Field(
         4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
@@ -194,6 +199,13 @@ class ForgeSettings(Section):
     )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."
+    )
+    noise: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Noise on what is read in training, as a share of its size: "
+        "what is learned hangs less on its wording.",
     )
     stop_recall: float = Field(
         0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."

@@ -217,6 +217,11 @@ def test_nights_that_a_home_has_behind_it_are_told_and_not_slept_again(tmp_path:
     assert nights._lived(diary, whose) == ({"all": 0.98}, [{"night": 1, "recall_all": 1.0}])
     with pytest.raises(BadInput, match="other facts"):
         nights._lived(diary, {**whose, "seed": 8})
+    with diary.open("a") as file:
+        file.write('{"night": 2, "rec')
+    assert nights._lived(diary, whose)[1] == [{"night": 1, "recall_all": 1.0}]
+    append_line(diary, json.dumps({"night": 2}))
+    assert len(nights._lived(diary, whose)[1]) == 2
 
 
 def test_a_bench_that_is_told_to_end_ends_like_ctrl_c() -> None:

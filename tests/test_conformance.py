@@ -231,7 +231,7 @@ def test_all_linear_layers_but_the_output_are_adapted(folder: Path, tmp_path: Pa
 
 
 def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path, name: str) -> None:
-    plan = replace(PLAN, dropout=0.1)
+    plan = replace(PLAN, dropout=0.1, noise=0.2)
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
         learn(open_engine(name, folder, None, EXACT), tmp_path / run, replace(plan, seed=seed))
 
@@ -239,6 +239,17 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path, name: 
         return [path.read_bytes() for path in sorted((tmp_path / run).iterdir())]
 
     assert read("a") == read("b") != read("c")
+
+
+def test_noise_is_on_what_is_learned_alone(folder: Path, tmp_path: Path, name: str) -> None:
+    first = {}
+    for noise in (0.0, 0.3):
+        engine = open_engine(name, folder, None, EXACT)
+        first[noise] = learn(engine, tmp_path / str(noise), replace(PLAN, noise=noise))[0]
+        np.testing.assert_array_equal(engine.distributions(CHATS), engine.distributions(CHATS))
+    assert first[0.3].loss != pytest.approx(first[0.0].loss, rel=1e-3)
+    # a new adapter changes nothing yet, so noise would be all that moves an anchor
+    assert first[0.3].drift == pytest.approx(0, abs=1e-6)
 
 
 def test_anchors_hold_the_model_to_the_base(folder: Path, tmp_path: Path, name: str) -> None:
@@ -296,7 +307,7 @@ def watch(step):
     if step.step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return False
-engine.train(SAMPLES, SAMPLES[:3], replace(PLAN, dropout=0.1), Path(sys.argv[3]), watch)
+engine.train(SAMPLES, SAMPLES[:3], replace(PLAN, dropout=0.1, noise=0.2), Path(sys.argv[3]), watch)
 """
 
 
@@ -306,7 +317,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     arguments = [sys.executable, "-c", KILLED, name, str(folder), str(tmp_path / "killed")]
     assert subprocess.run(arguments, cwd=Path(__file__).parent.parent).returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [UNFINISHED]
-    plan = replace(PLAN, dropout=0.1)
+    plan = replace(PLAN, dropout=0.1, noise=0.2)
     seen = learn(open_engine(name, folder, None, ALONE), tmp_path / "killed", plan)
     assert [step.step for step in seen] == [4, 5, 6]
     whole = learn(open_engine(name, folder, None, ALONE), tmp_path / "whole", plan)
@@ -402,4 +413,3 @@ def test_a_gpu_that_is_not_there_is_said(folder: Path, name: str) -> None:
         pytest.skip("there is one")
     with pytest.raises(BadModel, match="GPU"):
         open_engine(name, folder, None, Hardware(device="cuda"))
-

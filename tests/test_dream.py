@@ -69,6 +69,25 @@ def test_a_claim_with_words_not_in_the_memory_is_dropped(claim: str) -> None:
     assert read(f"- Fact: {claim}\n- Fact: {DOG.text}").claims == (DOG,)
 
 
+@pytest.mark.parametrize(
+    "claim", ["My dog is called Bram.", "my god is called Bramble", "Dog is called Brambl"]
+)
+def test_a_claim_that_was_copied_wrong_is_put_in_the_memorys_words(claim: str) -> None:
+    [found] = read(f"- Fact: {claim}").claims
+    assert found.text in ("My dog is called Bramble.", "Dog is called Bramble.")
+
+
+@pytest.mark.parametrize(
+    "claim", ["The cat sleeps.", "My sister is away.", "Bramble.", "Cold water is wet and tea is not."]
+)
+def test_a_claim_of_other_words_is_no_copy(claim: str) -> None:
+    assert all(c.text == claim for c in read(f"- Fact: {claim}").claims)
+
+
+def test_a_copy_keeps_within_a_sentence_and_stays_a_wish() -> None:
+    assert read("- Wish: Bramble the tea is told.").claims == (Claim("The tea is cold.", wish=True),)
+
+
 def test_readings_stay_in_order_and_may_be_empty() -> None:
     engine = FakeEngine({prompts.extract(TEXTS["m2"])[-1].content: f"- Fact: {SISTER.text}"})
     readings = DreamGenerator(engine, SETTINGS, 1).read(list(TEXTS.items()))
@@ -414,6 +433,46 @@ def test_memories_with_too_few_dreams_are_dreamt_of_again() -> None:
     again = out[len(rich) + 1 :]
     assert [(d.memories, d.cycle, d.attempt) for d in again] == [(("m2",), 4, 0)] * 3
     assert all(d.accepted for d in out[: len(rich) + 1])
+
+
+TOLD = dream("Tell me of my dog.", "Bramble is the name of my dog.", "statement", id="told")
+
+
+def misread(reply: str) -> FakeEngine:
+    """Says No to what is asked of the memory itself, and answers every question with `reply`."""
+    return FakeEngine(
+        {ASKED: reply}, lambda prompt: 0.0 if ASKED in prompt and TEXTS["m1"] in prompt else 0.9
+    )
+
+
+def test_a_question_refused_for_its_memorys_wording_holds_by_a_retelling() -> None:
+    shown: list[Dream] = []
+    generator = DreamGenerator(misread("Bramble."), SETTINGS.model_copy(update={"rewrites": 0}), 1)
+    out = rem.verified(generator, [dream(), TOLD], [], TEXTS, shown.append, lambda *_: None)
+    assert [(d.id, d.accepted, d.reason) for d in out] == [("d00-00001", True, ""), ("told", True, "")]
+    assert out[0].reads == (Read("m1", "verifier"),)
+    assert [(d.id, d.accepted) for d in shown][-1] == ("d00-00001", True)
+
+
+def test_a_retelling_does_not_make_a_wrong_answer_right() -> None:
+    out = loop(misread("Bramble."), [dream(reply="dog."), TOLD], rewrites=0)
+    assert [d.accepted for d in out] == [False, True]
+
+
+def test_a_refused_statement_tells_nothing() -> None:
+    engine = FakeEngine({ASKED: "Bramble."}, lambda prompt: 0.9 if "Message: Bramble is" in prompt else 0.0)
+    out = loop(engine, [dream(), TOLD], rewrites=0)
+    assert not any(d.accepted for d in out)
+
+
+def test_a_memory_with_questions_enough_is_not_judged_again() -> None:
+    rich = [dream(f"What {'ever ' * i}is it called?", "Bramble.", id=f"r{i}") for i in range(rem.ENOUGH)]
+    engine = FakeEngine(
+        {d.prompt: d.reply for d in (*rich, dream())},
+        lambda prompt: 0.0 if ASKED in prompt and TEXTS["m1"] in prompt else 0.9,
+    )
+    out = loop(engine, [*rich, TOLD, dream()], rewrites=0)
+    assert [d.accepted for d in out] == [True] * (rem.ENOUGH + 1) + [False]
 
 
 def test_every_verdict_is_shown_and_counted() -> None:

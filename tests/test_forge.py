@@ -17,7 +17,7 @@ from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity, merge
 from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import alike, clipped, normalise
-from ada_memory.forge.train import COLUMNS, epochs, recall, train
+from ada_memory.forge.train import COLUMNS, epochs, peak, recall, train
 from ada_memory.records import Dream, DreamKind, Sample
 from ada_memory.settings import ForgeSettings
 from tests.models import chat, sample, tiny_model
@@ -468,3 +468,12 @@ def test_a_small_night_passes_over_its_rows_more_often() -> None:
     assert epochs(rows, ForgeSettings(steps=0)) == STANDARD.epochs
     assert epochs(rows, ForgeSettings(steps=batches * (STANDARD.epochs + 2))) == STANDARD.epochs + 2
     assert epochs(rows, ForgeSettings(steps=10**6)) == 2 * STANDARD.epochs
+
+
+def test_a_night_that_rehearses_walks_as_far_in_smaller_steps() -> None:
+    new = Sample((), "new")
+    due = [Sample((), "due", pool=f"m/{at % 3}") for at in range(9)]
+    core = Sample((), "core")
+    assert peak([new, core], STANDARD) == STANDARD.learning_rate
+    assert peak([new, *due, core, core], STANDARD) == pytest.approx(STANDARD.learning_rate / 2)
+    assert peak([*due, core], STANDARD) == STANDARD.learning_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ada_memory.engines.peft_attention import Layout, attend
 from ada_memory.engines.peft_head import drift, likelihood
 from ada_memory.engines.peft_load import new_adapter
 from ada_memory.engines.peft_rows import pack, reply_logits
-from ada_memory.engines.peft_step import Part, Plain, Quick, parts, way
+from ada_memory.engines.peft_step import Part, Plain, Quick, blurred, parts, way
 from ada_memory.engines.text import Row
 from tests.models import EXACT, HF, tiny_model
 
@@ -30,6 +31,7 @@ ROWS = [
     for i, (prompt, reply) in enumerate([(3, 1), (9, 4), (2, 6), (40, 3), (5, 5), (11, 2)])
 ]
 WEIGHTS = [0.5, 0.0, 2.0, 1.0]
+HELD = TrainPlan(drift_weight=3.0)
 PLAIN_MODELS = {"Gemma2": {"query_pre_attn_scalar": 8}}
 """What our layers do not do (soft caps on scores and logits): such models keep their own."""
 MODELS: dict[str, dict[str, object]] = {
@@ -104,7 +106,8 @@ def test_the_quick_way_gives_what_the_formulas_give(kind: str) -> None:
     for tokens in (1_000, 50, 1):
         anchors = list(enumerate(held))
         for _ in range(2):  # the second time the base's view is known
-            made = [chosen.learn(p) for p in parts(rows, WEIGHTS, anchors, 3.0, tokens, padded=chosen.padded)]
+            split = parts(rows, WEIGHTS, anchors, HELD, tokens, padded=chosen.padded)
+            made = [chosen.learn(part) for part in split]
             assert sum(float(part[0]) for part in made) == pytest.approx(loss, rel=1e-4)
             assert sum(float(part[1]) for part in made) == pytest.approx(apart, rel=1e-4)
             torch.testing.assert_close(gradient(model), expected, rtol=1e-3, atol=2e-5)
@@ -114,7 +117,7 @@ def test_the_quick_way_gives_what_the_formulas_give(kind: str) -> None:
 def test_anchors_that_were_foreseen_hold_as_others_do(kind: str) -> None:
     model = adapted(kind, MODELS[kind])
     anchors = list(enumerate(ROWS))
-    (part,) = parts(ROWS[:4], WEIGHTS, anchors[4:], 3.0, 1_000, padded=kind == "Lfm2")
+    (part,) = parts(ROWS[:4], WEIGHTS, anchors[4:], HELD, 1_000, padded=kind == "Lfm2")
     plain, ahead = Quick(model, 0, torch.float32), Quick(model, 0, torch.float32)
     expected, by_plain = plain.learn(part), gradient(model)
     for tokens in (1_000, 20):
@@ -124,11 +127,38 @@ def test_anchors_that_were_foreseen_hold_as_others_do(kind: str) -> None:
     torch.testing.assert_close(gradient(model), by_plain)
 
 
+@pytest.mark.parametrize("kind", ["Llama", "Lfm2", "Gemma2"])
+def test_noise_blurs_rows_with_a_loss_and_no_anchor(kind: str) -> None:
+    config: dict[str, object] = dict(MODELS.get(kind) or PLAIN_MODELS.get(kind, {}))
+    model = adapted(kind, config)
+    chosen = way(model, 0, False, ROWS)
+    noisy, anchors = replace(HELD, noise=0.3), list(enumerate(ROWS[4:]))
+    made = {
+        plan: chosen.learn(next(parts(ROWS[:4], WEIGHTS, anchors, plan, 1_000, padded=chosen.padded)))
+        for plan in (HELD, noisy)
+    }
+    assert float(made[noisy][0]) != pytest.approx(float(made[HELD][0]), rel=1e-4)
+    torch.testing.assert_close(made[noisy][1], made[HELD][1])
+
+
+def test_noise_is_a_share_of_each_tokens_size() -> None:
+    model = adapted("Llama", {})
+    embed = model.get_input_embeddings()
+    ids = torch.arange(3, 93)[None].repeat(20, 1)
+    plain = embed(ids)
+    with blurred(model, 0.25, slice(10)):
+        moved = embed(ids) - plain
+    assert not moved[10:].any()
+    share = moved[:10].square().mean((0, 2)).sqrt() / plain[:10].square().mean((0, 2)).sqrt()
+    torch.testing.assert_close(share, torch.full_like(share, 0.25), rtol=0.2, atol=0)
+    assert torch.equal(embed(ids), plain)
+
+
 def test_in_bfloat16_the_gradient_points_the_same_way() -> None:
     model = adapted("Llama", {})
     loss, apart, expected = row_by_row(model, ROWS[:4], WEIGHTS, ROWS[4:], 3.0)
     chosen = Quick(model, 0, torch.bfloat16)
-    (part,) = parts(ROWS[:4], WEIGHTS, list(enumerate(ROWS[4:])), 3.0, 1_000, padded=False)
+    (part,) = parts(ROWS[:4], WEIGHTS, list(enumerate(ROWS[4:])), HELD, 1_000, padded=False)
     made = chosen.learn(part)
     assert [float(value) for value in made] == pytest.approx([loss, apart], rel=0.05)
     assert F.cosine_similarity(gradient(model), expected, dim=0) > 0.99

@@ -280,7 +280,7 @@ def test_activations_take_what_was_estimated(folder: Path, recompute: bool) -> N
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    (part,) = parts(rows, [1.0] * 16, [], 0.0, 10_000, padded=False)
+    (part,) = parts(rows, [1.0] * 16, [], TrainPlan(), 10_000, padded=False)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         trainee.way.learn(part)
     tokens = sum(map(len, rows))

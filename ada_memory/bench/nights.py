@@ -8,6 +8,7 @@ A home that is kept holds the figures night by night, and a run that was ended g
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -70,7 +71,13 @@ def run(
 
 
 def _lived(diary: Path, whose: Mapping[str, int]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """The exam before the first night and the nights that a home has behind it; nothing of a new home."""
+    """The exam before the first night and the nights that a home has behind it; nothing of a new home.
+
+    A last line that was cut off goes: its night is there, and is asked about again.
+    """
+    text = diary.read_bytes() if diary.is_file() else b""
+    if text and not text.endswith(b"\n"):
+        os.truncate(diary, text.rfind(b"\n") + 1)
     lines: list[dict[str, Any]] = read_lines(diary)
     if not lines:
         return {}, []

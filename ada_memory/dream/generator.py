@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from random import Random
 
 import numpy as np
@@ -26,6 +27,8 @@ Plan = tuple[
     DreamKind, tuple[str, ...], tuple[Claim, ...]
 ]  # what to dream, of which memories, of which claims
 _CLAIM_TOKENS, _DREAM_TOKENS = 96, 72
+COPIED = 0.7
+"""Likeness, letter by letter, from which a claim is taken to be some words of its memory, copied wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,15 @@ class DreamGenerator:
         self._made = 0
 
     def read(self, memories: Sequence[tuple[str, str]]) -> list[Reading]:
-        """The claims of each (id, text), in order. A claim must be made of the memory's own words."""
+        """The claims of each (id, text), in order. A claim must be made of the memory's own words.
+
+        Where none is, because a word was copied wrong, the memory's own wording takes its place.
+        """
         replies = self.engine.generate(
             [prompts.extract(text) for _, text in memories], Sampling(_CLAIM_TOKENS)
         )
         return [
-            Reading(
-                id_, text, tuple(c for c in prompts.read_claims(reply.text) if _words(c.text) <= _words(text))
-            )
+            Reading(id_, text, _grounded(prompts.read_claims(reply.text), text))
             for (id_, text), reply in zip(memories, replies, strict=True)
         ]
 
@@ -148,6 +152,32 @@ def related(a: str, b: str) -> bool:
     """Whether two claims share enough words to be about the same thing."""
     common = _words(a) & _words(b)
     return len([w for w in common if len(w) > 2]) >= 1
+
+
+def _grounded(claims: Sequence[Claim], text: str) -> tuple[Claim, ...]:
+    """The claims that are made of the text's own words, or what of the text the others were meant to be."""
+    own = [claim for claim in claims if _words(claim.text) <= _words(text)]
+    meant = [replace(claim, text=found) for claim in claims if (found := _meant(claim.text, text))]
+    return tuple(dict.fromkeys(own or meant))
+
+
+def _meant(claim: str, text: str) -> str:
+    """As many words of one sentence as the claim has, those most like it; nothing if none are like it."""
+    length = len(claim.split())
+    sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?])\s+", text)]
+    stretches = [
+        " ".join(words[start : start + length])
+        for words in sentences
+        for start in range(max(len(words) - length, 0) + 1)
+    ]
+    likeness = SequenceMatcher(b=claim.casefold(), autojunk=False)
+
+    def like(stretch: str) -> float:
+        likeness.set_seq1(stretch.casefold())
+        return likeness.ratio()
+
+    best = max(stretches, key=like)
+    return best[:1].upper() + best[1:].rstrip(".,;:!?") + "." if like(best) >= COPIED else ""
 
 
 def _words(text: str) -> set[str]:

@@ -16,6 +16,8 @@ Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
 ENOUGH = 10
 """Accepted, distinct dreams below which a memory is dreamt of again."""
+RETELLINGS = 4
+"""Most accepted statements of a memory by which its refused dreams are judged again."""
 SPARE = "enough of this memory"
 """Why a dream that holds is let go."""
 ALIKE = 0.6
@@ -41,7 +43,8 @@ def verified(
 ) -> list[Dream]:
     """Every dream with its verdict.
 
-    Failures are rewritten and thin memories dreamt of again, `rewrites` times at most.
+    Failures are rewritten and thin memories dreamt of again, `rewrites` times at most. What is refused for a
+    memory of few questions is judged again by its retellings.
     """
     settings = generator.settings
     final: list[Dream] = []
@@ -57,7 +60,7 @@ def verified(
         todo = [*rewrite(generator.engine, failed, texts), *again]
         if not todo:
             break
-    return _best(final, settings.samples_per_memory)
+    return _best(_retold(generator, final, show), settings.samples_per_memory)
 
 
 def _judge(
@@ -89,6 +92,35 @@ def _judge(
     return [*judged, *twins]
 
 
+def _retold(generator: DreamGenerator, dreams: Sequence[Dream], show: Callable[[Dream], None]) -> list[Dream]:
+    """The dreams; of those that were refused, some accepted.
+
+    A model may misread one wording, and then refuses every question about it, however right. The statements
+    that it accepted say the same in other words: what holds by one of them holds.
+    """
+    asked = Counter(d.memories[0] for d in dreams if d.accepted and d.kind == "question")
+    told: dict[str, dict[str, None]] = defaultdict(dict)
+    for dream in dreams:
+        if dream.accepted and dream.kind == "statement" and asked[dream.memories[0]] < ENOUGH:
+            told[dream.memories[0]].setdefault(dream.reply)
+    final = {dream.id: dream for dream in dreams}
+    for turn in range(RETELLINGS):
+        texts = {memory: list(replies)[turn] for memory, replies in told.items() if len(replies) > turn}
+        refused = [dream for dream in final.values() if _refused(dream) and dream.memories[0] in texts]
+        for dream in verify(generator.engine, refused, texts, generator.settings) if refused else ():
+            if dream.accepted:
+                final[dream.id] = dream
+                show(dream)
+    return list(final.values())
+
+
+def _refused(dream: Dream) -> bool:
+    """Whether the verifier read a dream of one memory and let it not pass."""
+    return bool(
+        dream.prompt and len(dream.memories) == 1 and not dream.accepted and dream.reason != "duplicate"
+    )
+
+
 def _again(generator: DreamGenerator, final: Sequence[Dream], claims: Claims, number: int) -> list[Dream]:
     have = Counter(d.memories[0] for d in final if d.accepted)
     thin = [(memory, claim) for memory, claim in claims if have[memory] < ENOUGH]
@@ -114,10 +146,7 @@ def _best(dreams: Sequence[Dream], wanted: int) -> list[Dream]:
             turns.append(((rank[dream.kind] + 1) / share, dream.id))
             rank[dream.kind] += 1
         kept |= {id_ for _, id_ in sorted(turns)[:wanted]}
-    return [
-        d if not d.accepted or d.id in kept else replace(d, accepted=False, reason=SPARE)
-        for d in dreams
-    ]
+    return [d if not d.accepted or d.id in kept else replace(d, accepted=False, reason=SPARE) for d in dreams]
 
 
 def _worded(dreams: Iterable[Dream]) -> Iterator[tuple[int, Dream]]:

@@ -43,7 +43,8 @@ def verify(
 def _judge(dream: Dream, told: Sequence[str], sure: float, again: str | None, accept: float) -> Dream:
     if not dream.prompt:  # such a dream was put before nobody
         return replace(dream, score=0.0, accepted=False, reason="unreadable")
-    dream = replace(dream, reads=(*dream.reads, *(Read(memory, "verifier") for memory in dream.memories)))
+    reads = dict.fromkeys([*dream.reads, *(Read(memory, "verifier") for memory in dream.memories)])
+    dream = replace(dream, reads=tuple(reads))
     stray = strays(dream, told)
     if stray:
         return replace(

@@ -55,6 +55,10 @@ class TrainPlan:
     Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
     no run ends at a high rate; with 0 it ends there.
 
+    `noise` is added to the embeddings of rows with a loss, never to anchors: normal, its deviation a share of
+    each token's own size (root mean square), drawn anew every step. What is learned then hangs less on the
+    very words it was asked in (NEFTune, 2310.05914, has it uniform and of one size).
+
     A new adapter goes on the linear layers whose names end in one of `targets` ("q_proj", "v_proj"; none
     named: on all but the output), in the last `last_layers` transformer layers (0: in all). `dropout` is
     the share of a LoRA's input that is dropped in training. With `mask_prompt` off the prompt's tokens
@@ -73,6 +77,7 @@ class TrainPlan:
     max_grad_norm: float = 1.0
     drift_weight: float = 8.0
     landing: int = 0
+    noise: float = 0.0
     seed: int = 0
     targets: tuple[str, ...] = ()
     last_layers: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ada_memory.engines.mlx_core import mx
+from ada_memory.engines.mlx_core import mx, nn
 from ada_memory.errors import BadModel
 
 
@@ -46,25 +46,37 @@ class Body:
         """
         self.model = model
         text = getattr(model, "language_model", model)
-        self._inner: Any = getattr(text, "model", None)
-        if not isinstance(getattr(self._inner, "layers", None), list):
+        inner: Any = getattr(text, "model", None)
+        if not isinstance(getattr(inner, "layers", None), list):
             raise BadModel("this engine cannot read such a model", hint='set model.engine = "peft"')
+        self._inner = inner
         self._where: Any = None
+        self._noise = 0.0
         body = self
 
-        class Picking(type(self._inner)):  # type: ignore[misc]
+        class Picking(type(inner)):  # type: ignore[misc]
             def __call__(self, *args: Any, **kwargs: Any) -> Any:
                 states = super().__call__(*args, **kwargs)
                 if body._where is None:
                     return states
                 return states.reshape(-1, states.shape[-1])[body._where][None]
 
-        self._inner.__class__ = Picking
+        inner.__class__ = Picking
+        for embedding in inner.children().values():
+            if isinstance(embedding, (nn.Embedding, nn.QuantizedEmbedding)):
+                self._blur(embedding)
 
-    def logits(self, ids: Any, where: Any, cache: Any = None) -> Any:
-        """Logits at `where`, places counted through the flat ids (rows, width): (places, vocabulary)."""
-        with self._picking(where):
-            return self.model(ids, cache=cache)[0].astype(mx.float32)
+    def logits(self, ids: Any, where: Any, cache: Any = None, noise: float = 0.0) -> Any:
+        """Logits at `where`, places counted through the flat ids (rows, width): (places, vocabulary).
+
+        `noise` is as in a `TrainPlan`, on every row.
+        """
+        self._noise = noise
+        try:
+            with self._picking(where):
+                return self.model(ids, cache=cache)[0].astype(mx.float32)
+        finally:
+            self._noise = 0.0
 
     def states(self, ids: Any, where: Any) -> Any:
         """What the output layer reads at `where`, as in `logits`: float32, (places, hidden size)."""
@@ -85,6 +97,20 @@ class Body:
             except _Found as found:
                 return found.state
         raise BadModel("the model ran past its layers", hint='set model.engine = "peft"')
+
+    def _blur(self, embedding: Any) -> None:
+        """Let what the embedding gives have noise while there is to be some."""
+        body = self
+
+        class Blurred(type(embedding)):  # type: ignore[misc]
+            def __call__(self, ids: Any) -> Any:
+                out = super().__call__(ids)
+                if not body._noise:
+                    return out
+                size = mx.sqrt(mx.square(out).mean(-1, keepdims=True))
+                return out + body._noise * size * mx.random.normal(out.shape, dtype=out.dtype)
+
+        embedding.__class__ = Blurred
 
     @contextmanager
     def _picking(self, where: Any) -> Iterator[None]:

@@ -87,9 +87,7 @@ def pack(rows: Sequence[Row], pad: int, width: int = 1, places: int = 1) -> Pack
     return Packed(mx.array(ids), mx.array(where + more), mx.array(token + more), [len(r.reply) for r in rows])
 
 
-def train(
-    trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, checkpoint: Checkpoint
-) -> None:
+def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, checkpoint: Checkpoint) -> None:
     """Change the adapter until the plan is done or `watch` says so. Steps and epochs count from 1.
 
     The loss of a step is sum(weight * nll) / (tokens of rows with a weight above 0). Steps that a run
@@ -108,7 +106,7 @@ def train(
         if stride.step <= behind:
             continue
         model.train()  # a watch that generated has left it in eval mode
-        mx.random.seed(plan.seed * 1_000_003 + stride.step)  # for dropout: the same wherever a run begins
+        mx.random.seed(plan.seed * 1_000_003 + stride.step)  # what is drawn is the same wherever a run begins
         loss = learner.learn(lesson.rows, lesson.weights, stride.rows)
         drift = learner.stay(lesson.anchors, stride.anchors)
         norm = learner.step(stride.rate)
@@ -210,7 +208,7 @@ class Learner:
 
     def _nll(self, adapter: Any, ids: Any, where: Any, token: Any, weight: Any) -> Any:
         self._body.model.update(adapter)
-        logits = self._body.logits(ids, where)
+        logits = self._body.logits(ids, where, noise=self._plan.noise)
         picked = mx.take_along_axis(logits, token[:, None], -1)[:, 0]
         return ((mx.logsumexp(logits, -1) - picked) * weight).sum()
 

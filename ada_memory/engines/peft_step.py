@@ -8,6 +8,7 @@ transformers and peft do it, for models that the first does not reproduce.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ada_memory.engines.engine import TrainPlan
 from ada_memory.engines.peft_attention import Layout
 from ada_memory.engines.peft_head import drift, likelihood
 from ada_memory.engines.peft_lean import Lean
@@ -38,13 +40,14 @@ class Part:
     """Rows that go through the model together: those with a loss first, then anchors.
 
     `weights` multiply each learning row's sum of nll, `pull` each anchor's drift. `anchors` are the
-    anchors' numbers, by which the base's view of them is kept.
+    anchors' numbers, by which the base's view of them is kept. `noise` blurs the rows with a loss.
     """
 
     rows: Sequence[Row]
     weights: Sequence[float]
     anchors: Sequence[int]
     pull: float
+    noise: float = 0.0
 
 
 class Way(Protocol):
@@ -78,7 +81,8 @@ class Plain:
         """See `Way`."""
         packed = pack(part.rows, self.pad, self.model.device)
         base = self._base(part)
-        logits, states = reply_outputs(self.model, packed, self.mixed)
+        with blurred(self.model, part.noise, slice(len(part.weights))):
+            logits, states = reply_outputs(self.model, packed, self.mixed)
         learning = len(logits) - len(base)
         nll = F.cross_entropy(logits[:learning], packed.token[:learning], reduction="none")
         loss = (nll * _spread(part, packed, learning)).sum()
@@ -127,14 +131,16 @@ class Quick:
     def learn(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Way`."""
         base = self._teach(part)
-        with self._lean():
+        rows = part.rows[: len(part.weights)]
+        learning = slice(len(rows)) if self.padded else (slice(None), slice(sum(map(len, rows))))
+        with self._lean(), blurred(self._base, part.noise, learning):
             hidden, packed, place = self._states(part.rows)
             states = hidden.detach()[place]
-            learning = len(states) - len(base)
+            told = len(states) - len(base)
             loss, of_loss = likelihood(
-                states[:learning], self._head, packed.token[:learning], _spread(part, packed, learning)
+                states[:told], self._head, packed.token[:told], _spread(part, packed, told)
             )
-            apart, of_apart = drift(states[learning:], base)
+            apart, of_apart = drift(states[told:], base)
             change = torch.cat([of_loss, of_apart.mul_(part.pull)])
             above = torch.zeros_like(hidden).index_copy_(0, place, change)
             hidden.backward(above)  # type: ignore[no-untyped-call]
@@ -226,7 +232,7 @@ def parts(
     rows: Sequence[Row],
     weights: Sequence[float],
     anchors: Sequence[tuple[int, Row]],
-    drift_weight: float,
+    plan: TrainPlan,
     tokens: int,
     *,
     padded: bool,
@@ -242,8 +248,27 @@ def parts(
             everyone[start:stop],
             [weight / bearing for weight in weights[learning]],
             [number for number, _ in held],
-            drift_weight / count if held else 0.0,
+            plan.drift_weight / count if held else 0.0,
+            plan.noise,
         )
+
+
+@contextmanager
+def blurred(model: Any, noise: float, learning: Any) -> Iterator[None]:
+    """While it lasts, the model's embeddings of what is `learning` (an index of rows, tokens) have noise."""
+
+    def blur(_module: Any, _given: Any, out: torch.Tensor) -> torch.Tensor:
+        size = out[learning].square().mean(-1, keepdim=True).sqrt()
+        noisy = out.clone()
+        noisy[learning] += noise * size * torch.randn_like(out[learning])
+        return noisy
+
+    hook = model.get_input_embeddings().register_forward_hook(blur) if noise else None
+    try:
+        yield
+    finally:
+        if hook:
+            hook.remove()
 
 
 def _cut(lengths: Sequence[int], tokens: int, padded: bool) -> Iterator[tuple[int, int]]:

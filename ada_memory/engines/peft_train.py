@@ -72,16 +72,14 @@ def _gradient(
     )
     while True:
         optimizer.clear()
-        if plan.dropout:
+        if plan.dropout or plan.noise:
             # a step draws the same wherever a run begins
             torch.manual_seed(plan.seed * 1_000_003 + stride.step)
         try:
             trainee.way.foresee(drawn, trainee.tokens)
             sums = [
                 torch.stack(trainee.way.learn(part))
-                for part in parts(
-                    rows, weights, anchors, plan.drift_weight, trainee.tokens, padded=trainee.way.padded
-                )
+                for part in parts(rows, weights, anchors, plan, trainee.tokens, padded=trainee.way.padded)
             ]
             loss, pull = torch.stack(sums).sum(0).tolist()
             return loss, pull / plan.drift_weight if anchors else 0.0
