@@ -225,6 +225,24 @@ def test_whoever_asks_may_call_her_by_her_name() -> None:
     assert asked and all("Ada" in prompt for prompt in asked)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "kind"),
+    [
+        ("My uncle's hobby, what is it? Do you know?", "question"),  # "Do" is a name where it was clipped
+        ("What is the name of my uncle, Anna or Bruno?", "choice"),
+        ("Which town do I live in, Lisbon or Oslo?", "choice"),
+    ],
+)
+def test_what_is_asked_of_a_memory_is_not_asked_with_other_words_around(prompt: str, kind: str) -> None:
+    told = [
+        replace(sample(text, "Lisbon."), source="new", kind=one, memories=("m1",))
+        for text, one in ((prompt, kind), ("My uncle's hobby, what is Do you know?", data.CLIPPED))
+    ]
+    core = [sample("Tell me about Bruno and do you know Anna", "Bruno likes Oslo.")]
+    asked = [chat[0].content for chat in neighbours(told, core, 8, seed=1)]
+    assert asked and all(text.startswith("Tell me about") for text in asked)
+
+
 def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:
     def row(memory: str, kind: str, prompt: str, reply: str, source: str = "new") -> Sample:
         return replace(sample(prompt, reply), source=source, kind=kind, memories=(memory,))

@@ -15,11 +15,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from ada_memory.forge.dataset import CLIPPED
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
 from ada_memory.words import overlap
 
 _NAME = re.compile(r"(?<=[a-z,0-9'] )[A-Z][\w-]*\w")
+_PLAIN = re.compile(r"\b[a-z][\w-]*\w")
 _WORD = re.compile(r"[A-Z][\w-]*\w")
 ALIKE = 0.8
 """Shared words, of all words of both, above which two prompts ask the same."""
@@ -30,20 +32,27 @@ SHARED = 512
 
 
 def names(texts: Iterable[str]) -> set[str]:
-    """Words with a capital in the middle of a sentence; hers is none: whoever asks may call her by it."""
-    return {word for text in texts for word in _NAME.findall(text)} - {"Ada"}
+    """Words with a capital in the middle of a sentence that nobody writes without one.
+
+    Hers is none: whoever asks may call her by it.
+    """
+    texts = list(texts)
+    plain = {word for text in texts for word in _PLAIN.findall(text)}
+    return {w for text in texts for w in _NAME.findall(text) if w.lower() not in plain} - {"Ada"}
 
 
 def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Chat]:
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
+    Clipped rows tell no names: where a sentence has lost its end, the next one's first word looks like one.
     The strangers are names of the core, names of other memories, and blends of two names that are nobody's;
     the core's own questions are asked about the latter alone. The same strangers every night would be learned
     by heart. A prompt that turns out to be asked of some memory is left out. A question whose names are all
-    part of its answer is passed over, and so is one without a name: there is nobody else to ask about.
+    part of its answer is passed over, and so is one without a name: there is nobody else to ask about. A
+    choice is too: with other answers to choose from it may still ask of whom the memory speaks.
     """
     shuffle = random.Random(f"neighbours/{seed}")
-    known, common = names(_texts(rows)), names(_texts(core))
+    known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
     strangers = sorted(known | common)
     if len(strangers) < 2 or not each:
         return []
@@ -127,7 +136,7 @@ def _questions(rows: Iterable[Sample], known: set[str]) -> list[list[str]]:
     """The questions of each memory that name somebody who is not the answer."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row.kind in ("question", "choice"):
+        if row.kind == "question":
             prompt, reply = row.messages[-2].content, row.messages[-1].content
             if set(_WORD.findall(prompt)) & known - set(_WORD.findall(reply)):
                 found.setdefault(row.memories[0], []).append(prompt)
