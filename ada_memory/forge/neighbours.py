@@ -45,7 +45,7 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
     Clipped rows tell no names: where a sentence has lost its end, the next one's first word looks like one.
-    The strangers are names of the core, names of other memories, and blends of two names that are nobody's;
+    The strangers are names of the core that no memory speaks of, and blends of two names that are nobody's;
     the core's own questions are asked about the latter alone. The same strangers every night would be learned
     by heart. A prompt that turns out to be asked of some memory is left out. A question whose names are all
     part of its answer is passed over, and so is one without a name: there is nobody else to ask about. A
@@ -53,15 +53,15 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """
     shuffle = random.Random(f"neighbours/{seed}")
     known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
-    strangers = sorted(known | common)
-    if len(strangers) < 2 or not each:
+    anyone, strangers = sorted(known | common), sorted(common - known)
+    if len(anyone) < 2 or not each:
         return []
 
     def anybody() -> str:
-        return shuffle.choice((shuffle.choice(strangers), nobody()))
+        return shuffle.choice((shuffle.choice(strangers), nobody())) if strangers else nobody()
 
     def nobody() -> str:
-        one, two = shuffle.sample(strangers, 2)
+        one, two = shuffle.sample(anyone, 2)
         return one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
 
     new = _questions([row for row in rows if row.source == "new"], known)
