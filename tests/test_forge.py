@@ -176,28 +176,33 @@ def test_questions_of_like_words_are_one_phrasing() -> None:
     assert sorted(map(len, groups)) == [1, 2]
 
 
+def taught(memory: str, subject: str, *questions: str, kind: str = "question") -> list[Sample]:
+    """A night's rows of a memory that speaks of `subject` and is asked for by `questions`."""
+    rows = [replace(sample(question, "Lisbon."), kind=kind) for question in questions]
+    rows.append(replace(sample("Who is it about?", f"{subject}."), kind="reversal"))
+    return [replace(row, source="new", memories=(memory,)) for row in rows]
+
+
+def asked_of_others(told: list[Sample], core: list[Sample], each: int = 8) -> set[str]:
+    return {chat[0].content for chat in neighbours(told, core, each, seed=1)}
+
+
 def test_what_a_memory_is_asked_is_nobody_elses_question() -> None:
     told = [
-        replace(
-            sample(f"Tell me in which town {name} lives now?", town),
-            source="new",
-            kind="question",
-            memories=(name,),
-        )
-        for name, town in (("Anna", "Lisbon."), ("Bruno", "Oslo."))
+        row
+        for name in ("Anna", "Bruno")
+        for row in taught(name, name, f"Tell me in which town {name} lives now?")
     ]
-    asked = {chat[0].content for chat in neighbours(told, [], 40, seed=1)}
-    assert asked and not asked & {row.messages[-2].content for row in told}
+    asked = asked_of_others(told, [sample("Tell me about Carla.", "Carla likes Oslo.")], 40)
+    assert asked and not any("Anna" in prompt or "Bruno" in prompt for prompt in asked)
 
 
 def test_neighbours_ask_the_same_of_strangers() -> None:
-    of = ("m1",)
-    told = [
-        replace(sample(q, "Lisbon."), source="new", kind="question", memories=of)
-        for q in ("Where does Anna live?", "In which town is Anna at home?", "Where do I live?")
-    ]
+    told = taught(
+        "m1", "Anna", "Where does Anna live?", "In which town is Anna at home?", "Where do I live?"
+    )
     core = [sample("Tell me about Bruno.", "Bruno likes Oslo.")]
-    asked = {chat[0].content for chat in neighbours(told, core, 8, seed=1)}
+    asked = asked_of_others(told, core)
     assert len(asked) > 3 and all("Anna" not in prompt for prompt in asked)
     begins, ends = ("Where does ", "In which town is "), (" live?", " at home?")
     swapped = {
@@ -217,30 +222,36 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
     assert neighbours(told, core, 0, seed=1) == []
 
 
-def test_whoever_asks_may_call_her_by_her_name() -> None:
-    prompt = "Hey Ada, in which town does Anna live?"
-    told = [replace(sample(prompt, "Lisbon."), source="new", kind="question", memories=("m1",))]
-    core = [sample("Tell me, Ada, about Bruno.", "Bruno likes Oslo.")]
-    asked = [chat[0].content for chat in neighbours(told, core, 8, seed=1)]
-    assert asked and all("Ada" in prompt for prompt in asked)
+def test_only_whom_a_memory_speaks_of_is_exchanged() -> None:
+    told = taught("m1", "Anna Berg", "Does Anna Berg or Otto meet Mia on Monday?")
+    asked = asked_of_others(told, [sample("Say Carla or Dora", "Carla.")])
+    theirs = [prompt for prompt in asked if prompt.startswith("Does ")]
+    assert theirs and all(prompt.endswith(" or Otto meet Mia on Monday?") for prompt in theirs)
+    assert not any("Anna" in prompt or "Berg" in prompt for prompt in theirs)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "kind"),
+    ("subject", "prompt"),
     [
-        ("My uncle's hobby, what is it? Do you know?", "question"),  # "Do" is a name where it was clipped
-        ("What is the name of my uncle, Anna or Bruno?", "choice"),
-        ("Which town do I live in, Lisbon or Oslo?", "choice"),
+        ("your uncle", "My uncle's hobby, what is it? Do you know?"),  # clipped, "Do" looks like a name
+        ("your uncle", "When does my uncle go to Lisbon?"),
+        ("you", "Which town do I live in, Lisbon or Oslo?"),
+        ("Lisbon", "Where do I live?"),
     ],
 )
-def test_what_is_asked_of_a_memory_is_not_asked_with_other_words_around(prompt: str, kind: str) -> None:
+def test_what_is_asked_of_a_memory_is_not_asked_with_other_words_around(subject: str, prompt: str) -> None:
     told = [
-        replace(sample(text, "Lisbon."), source="new", kind=one, memories=("m1",))
-        for text, one in ((prompt, kind), ("My uncle's hobby, what is Do you know?", data.CLIPPED))
+        *taught("m1", subject, prompt),
+        *taught("m1", subject, "My uncle's hobby, what is Do you know?", kind=data.CLIPPED),
     ]
-    core = [sample("Tell me about Bruno and do you know Anna", "Bruno likes Oslo.")]
-    asked = [chat[0].content for chat in neighbours(told, core, 8, seed=1)]
+    asked = asked_of_others(told, [sample("Tell me about Bruno, Anna", "Bruno likes Oslo.")])
     assert asked and all(text.startswith("Tell me about") for text in asked)
+
+
+def test_whoever_asks_may_call_her_by_her_name() -> None:
+    told = taught("m1", "Anna", "Hey Ada, in which town does Anna live?")
+    asked = asked_of_others(told, [sample("Tell me, Ada, about Bruno.", "Bruno likes Oslo.")])
+    assert asked and all("Ada" in prompt for prompt in asked)
 
 
 def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:

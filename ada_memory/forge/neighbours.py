@@ -44,14 +44,13 @@ def names(texts: Iterable[str]) -> set[str]:
 def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Chat]:
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
-    Clipped rows tell no names: where a sentence has lost its end, the next one's first word looks like one.
-    The strangers are names of the core that no memory speaks of, and blends of two names that are nobody's;
-    the core's own questions are asked about the latter alone. The same strangers every night would be learned
-    by heart. A prompt that turns out to be asked of some memory is left out. A question whose names are all
-    part of its answer is passed over, and so is one without a name: there is nobody else to ask about. A
-    choice is too: with other answers to choose from it may still ask of whom the memory speaks.
+    A memory's questions are asked about strangers in its subject's place; of one without a name there are
+    none. The strangers are names of the core that no memory speaks of, and blends of two names that are
+    nobody's; the core's own questions are asked about the latter alone. The same strangers every night would
+    be learned by heart. A prompt that turns out to be asked of some memory is left out.
     """
     shuffle = random.Random(f"neighbours/{seed}")
+    # where a clipped sentence has lost its end, the first word of the next one would look like a name
     known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
     anyone, strangers = sorted(known | common), sorted(common - known)
     if len(anyone) < 2 or not each:
@@ -64,13 +63,12 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
         one, two = shuffle.sample(anyone, 2)
         return one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
 
-    new = _questions([row for row in rows if row.source == "new"], known)
-    old = _questions([row for row in rows if row.source == "due"], known)
+    new, old = (_questions([row for row in rows if row.source == s], known) for s in ("new", "due"))
     asked = [shuffle.choice(own) for own in new for _ in range(each)]
     asked += [shuffle.choice(shuffle.choice(old)) for _ in range(SHARED if old else 0)]
     plain = [row.messages[0].content for row in core if len(row.messages) == 2]
     shared = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & common]
-    prompts = [_swapped(prompt, known, anybody) for prompt in asked]
+    prompts = [_swapped(prompt, theirs, anybody) for prompt, theirs in asked]
     prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
     taught = _taught(rows)
     return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if not _is_asked(prompt, taught)]
@@ -92,7 +90,7 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
     shuffle = random.Random(f"asides/{seed}")
     questions = [row for row in rows if row.kind == "question"]
     forms = [*_forms(questions), *_forms(row for row in core if len(row.messages) == 2)]
-    new, old = (_subjects(row for row in rows if row.source == source) for source in ("new", "due"))
+    new, old = (_called([row for row in rows if row.source == source]) for source in ("new", "due"))
     wanted = [subject for subject in new for _ in range(each)]
     wanted += [shuffle.choice(old) for _ in range(SHARED if old else 0)]
     if not forms or not each:
@@ -102,17 +100,19 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
     return [Aside((Message("user", text),), whom) for text, whom in made if not _is_asked(text, taught)]
 
 
-def _subjects(rows: Iterable[Sample]) -> list[str]:
-    """Of whom each memory speaks, as its user calls them; memories of the user are left out.
+def _called(rows: Sequence[Sample]) -> list[str]:
+    """Of whom each memory speaks, as its user calls them; memories of the user are left out."""
+    found = _subjects(rows).values()
+    return [re.sub("^[Yy]our ", "my ", subject) for subject in found if subject.casefold() != "you"]
 
-    It is what the dreams of the kind "reversal" answer with.
-    """
+
+def _subjects(rows: Sequence[Sample]) -> dict[str, str]:
+    """Of whom each memory speaks: what most of its dreams of the kind "reversal" answer with."""
     said: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         if row.kind == "reversal":
             said[row.memories[0]][row.messages[-1].content.rstrip(".")] += 1
-    found = [answers.most_common(1)[0][0] for answers in said.values()]
-    return [re.sub("^[Yy]our ", "my ", subject) for subject in found if subject.casefold() != "you"]
+    return {memory: answers.most_common(1)[0][0] for memory, answers in said.items()}
 
 
 def _forms(rows: Iterable[Sample]) -> list[str]:
@@ -132,14 +132,15 @@ def _filled(form: str, subject: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _questions(rows: Iterable[Sample], known: set[str]) -> list[list[str]]:
-    """The questions of each memory that name somebody who is not the answer."""
-    found: dict[str, list[str]] = {}
+def _questions(rows: Sequence[Sample], known: set[str]) -> list[list[tuple[str, set[str]]]]:
+    """The questions of each memory that name its subject, and the names that are the subject's."""
+    subjects = _subjects(rows)
+    found: dict[str, list[tuple[str, set[str]]]] = {}
     for row in rows:
         if row.kind == "question":
-            prompt, reply = row.messages[-2].content, row.messages[-1].content
-            if set(_WORD.findall(prompt)) & known - set(_WORD.findall(reply)):
-                found.setdefault(row.memories[0], []).append(prompt)
+            prompt, subject = row.messages[-2].content, subjects.get(row.memories[0], "")
+            if theirs := known & set(_WORD.findall(subject)) & set(_WORD.findall(prompt)):
+                found.setdefault(row.memories[0], []).append((prompt, theirs))
     return list(found.values())
 
 
