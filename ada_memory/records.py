@@ -154,7 +154,8 @@ class Sample:
     """One row of training data. Only the last message (the reply) carries loss.
 
     `source` is "new", "due", "core" or "self"; `weight` multiplies the row's loss. `dream` is the id of the
-    dream that it was made of, empty for core. Rows of one `pool` take turns: an epoch trains one of them.
+    dream that it was made of and `claim` what that says, empty for core. Rows of one `pool` take turns: an
+    epoch trains one of them.
     """
 
     messages: Chat
@@ -164,6 +165,7 @@ class Sample:
     kind: str = ""
     dream: str = ""
     pool: str = ""
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,23 @@ def test_what_is_known_is_rehearsed_in_turns_and_what_is_weak_as_a_whole() -> No
     assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
 
 
+def test_rehearsed_questions_are_clipped_too_and_cost_no_row_more() -> None:
+    asked = [f"Do you know by any chance where {name} lives now?" for name in ("Anna", "Bruno")]
+    rows = [
+        replace(sample(asks, "Lisbon."), kind="question", memories=("old",), dream=asks, claim="Anna lives.")
+        for asks in asked
+    ]
+    for weak in (False, True):
+        made = data.build(
+            dreams(), SALIENCES, CORE, STANDARD, frozenset(), 3, [data.Known("old", tuple(rows), weak=weak)]
+        )
+        due = [row for row in made.train if row.source == "due"]
+        short = [row for row in due if row.kind == data.CLIPPED]
+        assert {row.dream for row in short} == set(asked) == {row.dream for row in due}
+        assert all("Anna" in row.messages[0].content for row in short if "Anna" in row.dream)
+        assert len(short) * 2 == len(due) and made.figures["due"] == 2
+
+
 def test_without_rehearsal_only_what_is_weak_comes_back() -> None:
     rows = [sample(f"Old {i} of {m}?", f"Answer {m}.", source="new") for m in range(2) for i in range(4)]
     known = [data.Known(f"old{m}", tuple(rows[4 * m : 4 * m + 4]), weak=m == 1) for m in range(2)]

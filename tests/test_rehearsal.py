@@ -45,14 +45,14 @@ def nights_until_due(reviews: list[Review], last: int) -> int:
 
 
 def test_what_is_known_is_asked_for_ever_more_seldom_and_what_was_forgotten_soon() -> None:
-    assert nights_until_due([], 0) == 1
-    right = [Review("p1", "m", 2, 2)]
-    gap = nights_until_due(right, 1)
-    assert gap > 1
-    right.append(Review(LINE[1 + gap], "m", 2, 2))
-    assert nights_until_due(right, 1 + gap) > gap
-    wrong = [right[0], Review(LINE[1 + gap], "m", 2, 0)]
-    assert nights_until_due(wrong, 1 + gap) < nights_until_due(right, 1 + gap)
+    right: list[Review] = []
+    gaps: list[int] = []
+    for _ in range(6):
+        gaps.append(nights_until_due(right, sum(gaps)))
+        right.append(Review(LINE[sum(gaps)], "m", 2, 2))
+    assert gaps == sorted(gaps) and gaps[0] == 1 < gaps[-1]
+    wrong = [*right[:-1], right[-1]._replace(right=0)]
+    assert nights_until_due(wrong, sum(gaps)) < nights_until_due(right, sum(gaps))
 
 
 def test_reviews_of_nights_beside_the_line_count_for_nothing() -> None:

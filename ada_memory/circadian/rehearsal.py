@@ -44,9 +44,8 @@ def known(rows: Iterable[Mapping[str, Any]], overridden: Collection[tuple[str, s
         for made in row["samples"]:
             if (row["id"], made["claim"]) not in overridden:
                 messages = (Message("user", made["prompt"]), Message("assistant", made["reply"]))
-                parts[made["part"]].append(
-                    Sample(messages, "due", 1.0, (row["id"],), made["kind"], made["dream"])
-                )
+                told = made["kind"], made["dream"], "", made["claim"]
+                parts[made["part"]].append(Sample(messages, "due", 1.0, (row["id"],), *told))
         if parts["train"]:
             found.append(Old(row["id"], bool(row["due"]), tuple(parts["train"]), tuple(parts["stop"])))
     return found

@@ -14,8 +14,8 @@ from fsrs import Card, Rating, Scheduler
 
 from ada_memory.hippocampus.rehearsal import Review
 
-RETENTION = 0.95
-"""The chance of still being known at which a memory is asked for again."""
+RETENTION = 0.99
+"""The chance of still being known at which a memory is asked for again: high, since to ask takes no time."""
 LONGEST = 30
 """Most nights between two reviews."""
 _DAWN = datetime(2000, 1, 1, tzinfo=UTC)

@@ -28,6 +28,8 @@ CLIPS = 2
 """Ways in which a question is clipped."""
 CLIPPED = "clipped"
 """The kind of such rows: they are no samples of their own."""
+MORE = ("kind", "dream", "pool", "claim")
+"""Fields of a sample that tell where it comes from."""
 OLD_STOPS = 64
 """Most questions about known memories that watch the training beside the new ones."""
 
@@ -89,16 +91,12 @@ def build(
 
     # A row that asks a stop question would teach its answer, one that asks what is new an old answer.
     taken = never | asked | prompts
-    due = _rehearsed(known, taken, settings.rehearse, shuffle)
+    due = _rehearsed(known, taken, settings, shuffle)
     taken |= {prompt_of(row) for row in due}
     pool = [row for row in core if prompt_of(row) not in taken]
     replayed, anchors = _core(pool, len(new) + turns(due), settings, shuffle)
     barred = never | asked
-    varied = [
-        row
-        for dream, whole in zip(train, new, strict=True)
-        for row in _by_turns(dream, whole, settings.clip, barred, shuffle)
-    ]
+    varied = [row for whole in new for row in _by_turns(whole, CLIPS, settings.clip, barred, shuffle)]
     rows = (*varied, *due, *replayed)
     figures = _figures(train, rows) | {
         "stop": len(stop),
@@ -146,7 +144,7 @@ def read(folder: Path) -> Dataset:
 
 
 def read_rows(file: Path) -> list[Sample]:
-    """Read chat JSONL; `source`, `weight`, `memories`, `kind`, `dream` and `pool` may be left out.
+    """Read chat JSONL; `source`, `weight`, `memories` and `MORE` may be left out.
 
     Raises:
         AdaError: the file is missing, or a line of it is damaged; names the line.
@@ -163,7 +161,7 @@ def read_rows(file: Path) -> list[Sample]:
             row = json.loads(line)
             messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
             weight, memories = float(row.get("weight", 1.0)), tuple(row.get("memories", ()))
-            source, *rest = row.get("source", "core"), *(row.get(k, "") for k in ("kind", "dream", "pool"))
+            source, *rest = row.get("source", "core"), *(row.get(key, "") for key in MORE)
             rows.append(Sample(messages, source, weight, memories, *rest))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdaError(f"line {number} of {file} is not a chat row: {error!r}") from None
@@ -172,23 +170,24 @@ def read_rows(file: Path) -> list[Sample]:
 
 def _row(dream: Dream) -> Sample:
     messages = (Message("user", dream.prompt), Message("assistant", dream.reply))
-    return Sample(messages, "new", 1.0, dream.memories, dream.kind, dream.id)
+    return Sample(messages, "new", 1.0, dream.memories, dream.kind, dream.id, claim=dream.claim)
 
 
 def _by_turns(
-    dream: Dream, whole: Sample, share: float, barred: set[str], shuffle: random.Random
+    row: Sample, clips: int, share: float, barred: set[str], shuffle: random.Random
 ) -> list[Sample]:
-    """The row; of a question a pool of it and its clipped versions, whole every other time."""
-    if dream.kind != "question" or not share:
-        return [whole]
-    prompts = [clipped(dream.prompt, dream.claim, share, shuffle) for _ in range(CLIPS)]
-    pool = replace(whole, pool=f"clip/{dream.id}")
+    """The row; of a question a pool of it and so many clipped versions, whole every other time."""
+    if row.kind != "question" or not share:
+        return [row]
+    asked, reply = row.messages
+    prompts = [clipped(asked.content, row.claim, share, shuffle) for _ in range(clips)]
+    whole = replace(row, pool=row.pool or f"clip/{row.memories[0]}/{row.dream}")
     rows = []
     for prompt in prompts:
-        messages = (Message("user", prompt), whole.messages[-1])
-        ok = prompt != dream.prompt and normalise(prompt) not in barred
-        rows += [pool, replace(pool, messages=messages, kind=CLIPPED)] if ok else []
-    return rows or [whole]
+        ok = prompt != asked.content and normalise(prompt) not in barred
+        short = replace(whole, messages=(Message("user", prompt), reply), kind=CLIPPED)
+        rows += [whole, short] if ok else []
+    return rows or [row]
 
 
 def _distinct(dreams: Iterable[Dream]) -> list[Dream]:
@@ -200,10 +199,11 @@ def _distinct(dreams: Iterable[Dream]) -> list[Dream]:
 
 
 def _rehearsed(
-    known: Sequence[Known], taken: set[str], each: int, shuffle: random.Random
+    known: Sequence[Known], taken: set[str], settings: ForgeSettings, shuffle: random.Random
 ) -> tuple[Sample, ...]:
-    """Samples of known memories: of a weak one every sample, of any other `each` an epoch, taking turns."""
+    """Samples of known memories: of a weak one all, of any other `rehearse` an epoch, taking turns."""
     rows: list[Sample] = []
+    each = settings.rehearse
     for old in known:
         if not (each or old.weak):
             continue
@@ -211,7 +211,8 @@ def _rehearsed(
         shuffle.shuffle(free)
         if not old.weak:
             free = [replace(row, pool=f"{old.memory}/{at % each}") for at, row in enumerate(free)]
-        rows += free
+        clips = CLIPS if old.weak else 1
+        rows += [turn for row in free for turn in _by_turns(row, clips, settings.clip, taken, shuffle)]
     return tuple(rows)
 
 
