@@ -141,9 +141,10 @@ def _near(
     night: NightBundle, built: forge_dataset.Dataset, core: Sequence[Sample], withheld: frozenset[str]
 ) -> tuple[list[Sample], list[Sample]]:
     """Neighbours and asides as the base answers them, but for what is kept out of training."""
-    forge, never = night.settings.forge, withheld | {forge_dataset.prompt_of(row) for row in built.stop}
-    if not forge.drift_weight:  # nobody would be held to them
+    forge = night.settings.forge
+    if not forge.drift_weight:  # nothing would be held to them
         return [], []
+    never = withheld | {forge_dataset.prompt_of(row) for row in built.stop}
     strangers = neighbours(built.train, core, forge.neighbours, night.seed)
     others = asides(built.train, core, forge.asides, night.seed)
     strangers = [chat for chat in strangers if normalise(chat[0].content) not in never]

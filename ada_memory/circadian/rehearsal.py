@@ -44,8 +44,9 @@ def known(rows: Iterable[Mapping[str, Any]], overridden: Collection[tuple[str, s
         for made in row["samples"]:
             if (row["id"], made["claim"]) not in overridden:
                 messages = (Message("user", made["prompt"]), Message("assistant", made["reply"]))
-                told = made["kind"], made["dream"], "", made["claim"]
-                parts[made["part"]].append(Sample(messages, "due", 1.0, (row["id"],), *told))
+                told = made["kind"], made["dream"]
+                sample = Sample(messages, "due", 1.0, (row["id"],), *told, claim=made["claim"])
+                parts[made["part"]].append(sample)
         if parts["train"]:
             found.append(Old(row["id"], bool(row["due"]), tuple(parts["train"]), tuple(parts["stop"])))
     return found

@@ -156,9 +156,11 @@ def related(a: str, b: str) -> bool:
 
 def _grounded(claims: Sequence[Claim], text: str) -> tuple[Claim, ...]:
     """The claims that are made of the text's own words, or what of the text the others were meant to be."""
-    own = [claim for claim in claims if _words(claim.text) <= _words(text)]
-    meant = [replace(claim, text=found) for claim in claims if (found := _meant(claim.text, text))]
-    return tuple(dict.fromkeys(own or meant))
+    told = _words(text)
+    if own := tuple(claim for claim in claims if _words(claim.text) <= told):
+        return own
+    meant = (replace(claim, text=found) for claim in claims if (found := _meant(claim.text, text)))
+    return tuple(dict.fromkeys(meant))
 
 
 def _meant(claim: str, text: str) -> str:

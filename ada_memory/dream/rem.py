@@ -56,8 +56,7 @@ def verified(
         if attempt == rounds - 1:
             break
         again = _again(generator, final, claims, settings.cycles + attempt)
-        failed = [d for d in judged if not d.accepted and d.reason != "duplicate"]
-        todo = [*rewrite(generator.engine, failed, texts), *again]
+        todo = [*rewrite(generator.engine, list(filter(_refused, judged)), texts), *again]
         if not todo:
             break
     return _best(_retold(generator, final, show), settings.samples_per_memory)
@@ -106,7 +105,8 @@ def _retold(generator: DreamGenerator, dreams: Sequence[Dream], show: Callable[[
     final = {dream.id: dream for dream in dreams}
     for turn in range(RETELLINGS):
         texts = {memory: list(replies)[turn] for memory, replies in told.items() if len(replies) > turn}
-        refused = [dream for dream in final.values() if _refused(dream) and dream.memories[0] in texts]
+        alone = (d for d in final.values() if d.prompt and len(d.memories) == 1 and d.memories[0] in texts)
+        refused = list(filter(_refused, alone))
         for dream in verify(generator.engine, refused, texts, generator.settings) if refused else ():
             if dream.accepted:
                 final[dream.id] = dream
@@ -115,10 +115,8 @@ def _retold(generator: DreamGenerator, dreams: Sequence[Dream], show: Callable[[
 
 
 def _refused(dream: Dream) -> bool:
-    """Whether the verifier read a dream of one memory and let it not pass."""
-    return bool(
-        dream.prompt and len(dream.memories) == 1 and not dream.accepted and dream.reason != "duplicate"
-    )
+    """Whether a dream did not pass, for a reason of its own."""
+    return not dream.accepted and dream.reason != "duplicate"
 
 
 def _again(generator: DreamGenerator, final: Sequence[Dream], claims: Claims, number: int) -> list[Dream]:

@@ -71,12 +71,8 @@ class Body:
 
         `noise` is as in a `TrainPlan`, on every row.
         """
-        self._noise = noise
-        try:
-            with self._picking(where):
-                return self.model(ids, cache=cache)[0].astype(mx.float32)
-        finally:
-            self._noise = 0.0
+        with self._picking(where, noise):
+            return self.model(ids, cache=cache)[0].astype(mx.float32)
 
     def states(self, ids: Any, where: Any) -> Any:
         """What the output layer reads at `where`, as in `logits`: float32, (places, hidden size)."""
@@ -113,12 +109,12 @@ class Body:
         embedding.__class__ = Blurred
 
     @contextmanager
-    def _picking(self, where: Any) -> Iterator[None]:
-        self._where = where
+    def _picking(self, where: Any, noise: float = 0.0) -> Iterator[None]:
+        self._where, self._noise = where, noise
         try:
             yield
         finally:
-            self._where = None
+            self._where, self._noise = None, 0.0
 
     @contextmanager
     def _probed(self, layers: Sequence[Any], layer: int) -> Iterator[None]:
