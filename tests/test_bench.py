@@ -215,8 +215,10 @@ def test_nights_that_a_home_has_behind_it_are_told_and_not_slept_again(tmp_path:
     append_line(diary, json.dumps({**whose, "before": {"all": 0.98}}))
     append_line(diary, json.dumps({"night": 1, "recall_all": 1.0}))
     assert nights._lived(diary, whose) == ({"all": 0.98}, [{"night": 1, "recall_all": 1.0}])
-    with pytest.raises(BadInput, match="other facts"):
+    with pytest.raises(BadInput, match="other nights"):
         nights._lived(diary, {**whose, "seed": 8})
+    with pytest.raises(BadInput, match="other nights"):
+        nights._lived(diary, {**whose, "forge.noise": "0.0"})
     with diary.open("a") as file:
         file.write('{"night": 2, "rec')
     assert nights._lived(diary, whose)[1] == [{"night": 1, "recall_all": 1.0}]

@@ -96,7 +96,7 @@ def test_a_night_that_stands_still_says_why_and_what_to_do(mind: Mind) -> None:
     state = {"state": "asleep", "night": "p1", "stage": "train", "paused": "owner", "paused_since": mind.now}
     told = said(rooms(mind), mind, state)["paused"]
     assert told.endswith("21:00: `ada resume` lets it go on")
-    assert "gives way" in said(rooms(mind), mind, {**state, "paused": "asked"})["paused"]
+    assert "while somebody asks" in said(rooms(mind), mind, {**state, "paused": "asked"})["paused"]
 
 
 def test_a_night_that_cannot_write_says_why(mind: Mind) -> None:

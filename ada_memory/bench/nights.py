@@ -51,7 +51,8 @@ def run(
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             diary = ada.home.root / DIARY
-            whose = {"seed": seed, "facts_per_night": facts_per_night}
+            chosen = {name: str(value) for name, value in sorted((settings or {}).items())}
+            whose = {"seed": seed, "facts_per_night": facts_per_night, **chosen}
             before, rows = _lived(diary, whose)
             if not before:
                 before = marks(core, sit(ada.engine(), core))
@@ -70,7 +71,7 @@ def run(
     return _figures(rows[:nights], before, len(core)) | {"seed": seed, "facts_per_night": facts_per_night}
 
 
-def _lived(diary: Path, whose: Mapping[str, int]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+def _lived(diary: Path, whose: Mapping[str, object]) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """The exam before the first night and the nights that a home has behind it; nothing of a new home.
 
     A last line that was cut off goes: its night is there, and is asked about again.
@@ -82,12 +83,13 @@ def _lived(diary: Path, whose: Mapping[str, int]) -> tuple[dict[str, float], lis
     if not lines:
         return {}, []
     head, *rows = lines
-    if (theirs := {name: head[name] for name in whose}) != whose:
+    before = head.pop("before")
+    if head != whose:
         raise BadInput(
-            f"{diary.parent} holds nights of other facts: {theirs}",
-            hint="name another --home, or the same --seed and --facts-per-night",
+            f"{diary.parent} holds other nights: {head}",
+            hint="name another --home, or the same --seed, --facts-per-night and settings",
         )
-    return head["before"], rows
+    return before, rows
 
 
 def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]:

@@ -127,6 +127,10 @@ def _training(report: Report) -> list[str]:
         return []
     first, last = _figure(loss["first"]), _figure(loss["last"])
     lines = ["## Training", "", f"Loss {first} → {last} in {loss['steps']} steps."]
+    train = report["figures"].get("train", {})
+    if train.get("drift_last") is not None:
+        lines[-1] += f" Drift of what is held to the base: {_figure(train['drift_last'])}"
+        lines[-1] += f" at the end, {_figure(train['drift_max'])} at most."
     if report["core_share"] is not None:
         lines[-1] += f" {_percent(report['core_share'])} of the samples replayed the core."
     if report["samples_per_memory_min"] is not None:

@@ -158,7 +158,7 @@ def resume(ctx: typer.Context, as_json: JsonFlag = False) -> None:
     """
     with daemon(ctx) as client:
         told = client.resume()
-    still = "still gives way to somebody who asks." if told.get("paused") else "goes on."
+    still = "stands still while somebody asks." if told.get("paused") else "goes on."
     _say(told, as_json, still)
 
 

@@ -96,11 +96,11 @@ def render(report: JSON, folder: str = "") -> RenderableType:
 
 
 def _learned(report: JSON) -> RenderableType | None:
-    """Each memory that was learned and what can be asked of it now."""
+    """Each memory that was learned, with some questions that taught it."""
     rows = report.get("learned") or []
     if not rows:
         return None
-    made = table("Learned", "Answers now", "Samples", right=("Samples",))
+    made = table("Learned", "Asked in training", "Samples", right=("Samples",))
     for row in rows:
         known = "\n".join(clean(line) for line in row.get("questions") or row.get("claims") or [])
         made.add_row(Text(clean(row.get("text"))), Text(known), Text(figure(row.get("samples"))))
@@ -150,6 +150,7 @@ def _details(report: JSON, folder: str) -> RenderableType:
     return facts(
         [
             ("loss", _curve(report.get("loss") or {})),
+            ("drift", _drift(report.get("figures") or {})),
             ("lucidity", "  ".join(f"{share:.0%}" for share in lucidity)),
             ("samples a memory", None if samples is None else f"at least {figure(samples)}"),
             ("core replayed", f"{share:.0%}" if isinstance(share, int | float) else None),
@@ -161,6 +162,13 @@ def _details(report: JSON, folder: str) -> RenderableType:
             ("report", folder),
         ]
     )
+
+
+def _drift(figures: JSON) -> str:
+    """How far the core's prompts were from the base's states: |own - base|² / |base|² (see `TrainPlan`)."""
+    train = figures.get("train") or {}
+    last, most = train.get("drift_last"), train.get("drift_max")
+    return "" if last is None else f"{figure(last)} at the end, {figure(most)} at most"
 
 
 def _curve(loss: JSON) -> str:

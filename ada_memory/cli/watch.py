@@ -91,7 +91,7 @@ class NightView:
 
     def still(self, why: object) -> None:
         """Say whether the night stands still, and for whom."""
-        words = {"owner": "paused: `ada resume` lets it go on", "asked": "gives way to somebody who asks"}
+        words = {"owner": "paused: `ada resume` lets it go on", "asked": "stands still while somebody asks"}
         self.paused = words.get(str(why), "") if why else ""
 
     def _pause(self, event: JSON) -> list[Text]:

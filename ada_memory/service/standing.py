@@ -123,7 +123,7 @@ def _still(state: Mapping[str, object], place: tzinfo) -> Iterator[Reason]:
         for_long = f" since {_stamp(at, place)}" if at else ""
         yield Reason("paused", f"the night is paused{for_long}: `ada resume` lets it go on", at)
     elif state.get("paused") == "asked":
-        yield Reason("paused", "the night gives way to somebody who asks, and goes on once it is quiet", at)
+        yield Reason("paused", "the night stands still while somebody asks, and goes on once it is quiet", at)
 
 
 def _left(state: Mapping[str, object]) -> str:
