@@ -51,7 +51,7 @@ def run(
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             diary = ada.home.root / DIARY
-            chosen = {name: str(value) for name, value in sorted((settings or {}).items())}
+            chosen = {name: str(value) for name, value in (settings or {}).items()}
             whose = {"seed": seed, "facts_per_night": facts_per_night, **chosen}
             before, rows = _lived(diary, whose)
             if not before:

@@ -165,7 +165,7 @@ def _details(report: JSON, folder: str) -> RenderableType:
 
 
 def _drift(figures: JSON) -> str:
-    """How far the core's prompts were from the base's states: |own - base|² / |base|² (see `TrainPlan`)."""
+    """How far the states of what is held were from the base's: |own - base|² / |base|² (see `TrainPlan`)."""
     train = figures.get("train") or {}
     last, most = train.get("drift_last"), train.get("drift_max")
     return "" if last is None else f"{figure(last)} at the end, {figure(most)} at most"
