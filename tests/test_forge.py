@@ -218,7 +218,7 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
     told = taught(
         "m1", "Anna", "Where does Anna live?", "In which town is Anna at home?", "Where do I live?"
     )
-    core = [sample("Tell me about Bruno.", "Bruno likes Oslo.")]
+    core = [sample("Tell me about Bruno.", "Bruno likes Oslo, Riga and Turin.")]
     asked = asked_of_others(told, core)
     assert len(asked) > 3 and all("Anna" not in prompt for prompt in asked)
     begins, ends = ("Where does ", "In which town is "), (" live?", " at home?")
@@ -228,8 +228,10 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
         for b, e in zip(begins, ends, strict=True)
         if prompt.startswith(b)
     }
-    assert "Bruno" in swapped and swapped - {"Bruno", "Oslo"}, (
-        "names of the core, and blends that are nobody's"
+    named = {"Bruno", "Oslo", "Riga", "Turin"}
+    assert swapped & named and swapped - named, "names of the core, and blends that are nobody's"
+    assert not any(name.startswith("A") or name.endswith("nna") for name in swapped), (
+        "who looks half like a known one is no stranger"
     )
     theirs = {prompt for prompt in asked if prompt.startswith("Tell me about ")}
     assert asked - theirs == {prompt for prompt in asked if prompt.startswith(begins)}

@@ -208,8 +208,11 @@ GOOD: Mapping[str, object] = {
     "repetition": 0.01,
     "empty": 0.0,
     "recall": 0.9,
+    "recall_known": 0.9,
+    "recall_known_before": 0.95,
+    "recall_known_items": 64,
 }
-NUMBERS = sorted(name for name, value in GOOD.items() if not isinstance(value, dict))
+NUMBERS = sorted(n for n, v in GOOD.items() if not isinstance(v, dict) and not n.startswith("recall_known"))
 NAN, INF = float("nan"), float("inf")
 
 
@@ -229,6 +232,7 @@ def test_good_figures_activate() -> None:
         "exam_drop.facts",
         "exam_drop.sums",
         "craft_drop",
+        "known_drop",
     }
 
 
@@ -318,6 +322,23 @@ def test_a_model_that_no_longer_judges_is_rejected(after: object) -> None:
     assert broken({**GOOD, "craft_after": after}) == ["craft_drop"]
     assert broken({**GOOD, "craft_after": {"verify": 0.81, "dream": 0.0}}) == []
     assert broken({**GOOD, "craft_before": {"verify": 0.6}, "craft_after": {"verify": 0.3}}) == []
+
+
+@pytest.mark.parametrize("known", [0.84, 0.0, NAN, None, "0.9"], ids=repr)
+def test_what_earlier_nights_taught_may_fall_only_so_far(known: object) -> None:
+    assert broken({**GOOD, "recall_known": known}) == ["known_drop"]
+    assert broken({**GOOD, "recall_known": 0.86}) == []
+
+
+@pytest.mark.parametrize("name", ["recall_known", "recall_known_before"])
+def test_a_past_that_was_not_asked_for_is_rejected(name: str) -> None:
+    assert broken({k: v for k, v in GOOD.items() if k != name}) == ["known_drop"]
+
+
+def test_a_first_night_has_no_past_to_know() -> None:
+    first = {**GOOD, "recall_known": None, "recall_known_before": None, "recall_known_items": 0}
+    assert broken(first) == []
+    assert broken({k: v for k, v in first.items() if k != "recall_known_items"}) == ["known_drop"]
 
 
 def test_rules_say_what_was_found_and_why() -> None:

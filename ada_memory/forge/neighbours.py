@@ -45,22 +45,23 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
     A memory's questions are asked about strangers in its subject's place; of one without a name there are
-    none. The strangers are names of the core that no memory speaks of, and blends of two names that are
-    nobody's; the core's own questions are asked about the latter alone. The same strangers every night would
+    none. The strangers are names of the core that no memory speaks of, and blends of two of the core's names;
+    the core's own questions are asked about the latter alone. The same strangers every night would
     be learned by heart. A prompt that turns out to be asked of some memory is left out.
     """
     shuffle = random.Random(f"neighbours/{seed}")
     # where a clipped sentence has lost its end, the first word of the next one would look like a name
     known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
-    anyone, strangers = sorted(known | common), sorted(common - known)
-    if len(anyone) < 2 or not each:
+    # blends of known names come ever closer to known ones: to be a stranger would take every letter
+    blended, strangers = sorted(common if len(common) > 1 else known | common), sorted(common - known)
+    if len(blended) < 2 or not each:
         return []
 
     def anybody() -> str:
         return shuffle.choice((shuffle.choice(strangers), nobody())) if strangers else nobody()
 
     def nobody() -> str:
-        one, two = shuffle.sample(anyone, 2)
+        one, two = shuffle.sample(blended, 2)
         return one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
 
     new, old = (_questions([row for row in rows if row.source == s], known) for s in ("new", "due"))

@@ -63,6 +63,9 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
         _most("empty", figures.get("empty"), 0.05, "questions must be answered"),
         _least("recall", figures.get("recall"), limits.recall, "the night must have taught something"),
     ]
+    if figures.get("recall_known_items") != 0:  # nothing was known before the first night
+        fell = _known_drop(figures)
+        rules.append(_most("known_drop", fell, limits.known_drop, "earlier nights must not be forgotten"))
     return ("activate" if all(rule.ok for rule in rules) else "reject"), rules
 
 
@@ -88,6 +91,11 @@ def _number(value: object) -> float | None:
 
 def _drop(before: Mapping[str, object], after: Mapping[str, object], name: str) -> float | None:
     was, now = _number(before.get(name)), _number(after.get(name))
+    return None if was is None or now is None else was - now
+
+
+def _known_drop(figures: Mapping[str, object]) -> float | None:
+    was, now = _number(figures.get("recall_known_before")), _number(figures.get("recall_known"))
     return None if was is None or now is None else was - now
 
 
