@@ -331,6 +331,25 @@ def test_a_memory_with_few_questions_keeps_them_all() -> None:
     assert len(four.stop) == 1
 
 
+def test_no_more_than_a_quarter_of_a_memory_is_held_out() -> None:
+    ways = [f"What is her town, {i}?" for i in range(9)]
+    ways += [f"Where does Anna live now {i}?" for i in range(7)]
+    rows = [replace(d, kind="question", prompt=way) for d, way in zip(dreams(1, 16), ways, strict=True)]
+    held = prompts(build(rows).stop)
+    assert len(held) == 4 and all("where does anna live" in prompt for prompt in held)
+
+
+def test_a_known_memory_watches_by_one_question() -> None:
+    rows = [sample(f"Old {i}?", "Answer.") for i in range(9)]
+    talker = data.Known("talker", tuple(rows[:1]), tuple(rows[1:8]))
+    quiet = data.Known("quiet", tuple(rows[:1]), tuple(rows[8:]))
+    made = data.build(dreams(), SALIENCES, CORE, STANDARD, frozenset(), 3, [talker, quiet])
+    watching = [prompt for prompt in prompts(made.stop) if prompt.startswith("old")]
+    assert len(watching) == 2 and "old 8" in watching
+    kept_out = {f"old {i}" for i in range(1, 9)}
+    assert not kept_out & set(prompts(made.train)), "those that do not watch, too"
+
+
 def test_a_prompt_that_serves_two_memories_is_not_held_out() -> None:
     shared = [replace(d, memories=("m1",), id=d.id + "b", reply="Another.") for d in dreams(1, 18)]
     made = build([*dreams(1, 18), *shared])

@@ -31,7 +31,7 @@ CLIPPED = "clipped"
 MORE = ("kind", "dream", "pool", "claim")
 """Fields of a sample that tell where it comes from."""
 OLD_STOPS = 64
-"""Most questions about known memories that watch the training beside the new ones."""
+"""Most known memories that watch the training beside the new ones, by a question each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def build(
     new = _weighted([_row(dream) for dream in train], saliences)
     stop = [_row(dream) for dream in allowed if normalise(dream.prompt) in asked]
     prompts = {prompt_of(row) for row in new}
-    watched = [row for old in known for row in old.stop if prompt_of(row) not in prompts]
-    asked |= {prompt_of(row) for row in watched}
+    watched = [[row for row in old.stop if prompt_of(row) not in prompts] for old in known]
+    asked |= {prompt_of(row) for rows in watched for row in rows}
 
     # A row that asks a stop question would teach its answer, one that asks what is new an old answer.
     taken = never | asked | prompts
@@ -104,7 +104,9 @@ def build(
         "known": len(known),
         "withheld_dropped": len(kept) - len(allowed),
     }
-    stop += shuffle.sample(watched, min(len(watched), OLD_STOPS))
+    # a question each: a memory that is asked for in many ways would speak for all
+    watching = [shuffle.choice(rows) for rows in watched if rows]
+    stop += shuffle.sample(watching, min(len(watching), OLD_STOPS))
     return Dataset(rows, tuple(stop), anchors, figures)
 
 

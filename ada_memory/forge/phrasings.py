@@ -15,6 +15,9 @@ from ada_memory.words import overlap
 
 STOP_FROM = 4
 """A memory with fewer distinct questions needs them all for training."""
+MOST_OUT = 0.25
+"""Most that is held out of a memory's questions: with more, what is left may be asked in one way only, and in
+the others the model would hear of strangers alone."""
 ALIKE = 0.5
 """Shared words, of all words of both, above which two questions are one phrasing."""
 
@@ -29,7 +32,7 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
 
     One is enough to watch by, and each that is kept out makes what is learned depend more on its wording. A
     prompt that also serves another memory, or another kind of dream, stays in training, and so does every
-    phrasing of a memory that has only one.
+    phrasing of a memory that has only one. No more than `MOST_OUT` of a memory's questions are kept out.
     """
     uses: dict[str, set[tuple[str, str]]] = {}
     questions: dict[str, list[str]] = {}
@@ -46,10 +49,11 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
 
 
 def _rarest(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
-    """The phrasing with the fewest prompts, whole; none of a memory that is asked for in one way only."""
+    """The phrasing with the fewest prompts; none of a memory that is asked for in one way only."""
     phrasings = alike(prompts)
     shuffle.shuffle(phrasings)
-    return min(phrasings, key=len) if len(phrasings) > 1 else ()
+    most = max(1, int(MOST_OUT * len(prompts)))
+    return min(phrasings, key=len)[:most] if len(phrasings) > 1 else ()
 
 
 def clipped(question: str, claim: str, share: float, shuffle: random.Random) -> str:
