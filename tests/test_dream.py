@@ -12,7 +12,8 @@ from ada_memory.dream import generator as dreaming
 from ada_memory.dream import prompts, rem, verifier
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
-from ada_memory.records import Dream, DreamKind, Read
+from ada_memory.engines.engine import Completion, Sampling
+from ada_memory.records import Chat, Dream, DreamKind, Read
 from ada_memory.settings import DreamSettings
 from tests.fake_engine import FakeEngine
 
@@ -132,6 +133,42 @@ def test_only_the_claim_that_is_changed_is_superseded() -> None:
     engine = FakeEngine(sure=lambda prompt: 0.9 if prompt == changed else 0.5)
     readings = [Reading("m1", "", (DOG, SISTER)), Reading("m2", "", (Claim("My sister is Elna."), REX))]
     assert DreamGenerator(engine, SETTINGS, 1).superseded(readings) == {("m1", DOG.text): "m2"}
+
+
+CARD = Claim("The library knows my sister by card 7.")
+ELNA = Claim("My sister is called Elna.")
+WHICH = "What is my sister's card?"
+
+
+@pytest.mark.parametrize(
+    ("newer", "said", "true", "given_up"),
+    [
+        (ELNA, "I do not know.", 1.0, False),  # what is said without it, too
+        (ELNA, "Elna.", 0.2, False),  # read out of it, but no answer
+        (Claim("My sister has card 7 still."), "7.", 1.0, False),
+        (Claim("My sister has card 8 now."), "8.", 1.0, True),
+    ],
+)
+def test_an_old_claim_goes_only_if_the_new_one_answers_its_questions(
+    newer: Claim, said: str, true: float, given_up: bool
+) -> None:
+    asks = prompts.dream("question", [CARD])[-1].content
+
+    class Reader(FakeEngine):
+        """Says what it reads where there is something to read."""
+
+        def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
+            replies = super().generate(chats, sampling)
+            read = [replace(reply, text=said) for reply in replies]
+            return [r if len(c) > 1 else o for c, r, o in zip(chats, read, replies, strict=True)]
+
+    checks = prompts.verify([newer.text], WHICH, said)[-1].content
+    engine = Reader(
+        {asks: prompts.sample_text(WHICH, "7.")}, sure=lambda prompt: true if prompt == checks else 1.0
+    )
+    readings = [Reading("m1", "", (CARD,)), Reading("m2", "", (newer,))]
+    found = DreamGenerator(engine, SETTINGS, 1).superseded(readings)
+    assert found == ({("m1", CARD.text): "m2"} if given_up else {})
 
 
 # ---- bursts and bridges ---------------------------------------------------------------------

@@ -26,7 +26,9 @@ _WISHES: tuple[DreamKind, ...] = (
 Plan = tuple[
     DreamKind, tuple[str, ...], tuple[Claim, ...]
 ]  # what to dream, of which memories, of which claims
-_CLAIM_TOKENS, _DREAM_TOKENS = 96, 72
+_CLAIM_TOKENS, _DREAM_TOKENS, _REPLY_TOKENS = 96, 72, 48
+DOUBTS = 6
+"""Questions that are asked before an older claim is given up."""
 COPIED = 0.7
 """Likeness, letter by letter, from which a claim is taken to be some words of its memory, copied wrong."""
 
@@ -93,11 +95,44 @@ class DreamGenerator:
             if old[0] is not new[0] and old[1].wish == new[1].wish and related(old[1].text, new[1].text)
         ]
         sure = yes(self.engine, [prompts.supersede(old[1].text, new[1].text) for old, new in pairs])
+        likely = [pair for pair, p in zip(pairs, sure, strict=True) if p > 0.5]
+        changed = self._changed([(old[1], new[1]) for old, new in likely])
         return {
             (old[0].memory, old[1].text): new[0].memory
-            for (old, new), p in zip(pairs, sure, strict=True)
-            if p > 0.5
+            for (old, new), certain in zip(likely, changed, strict=True)
+            if certain
         }
+
+    def _changed(self, pairs: Sequence[tuple[Claim, Claim]]) -> list[bool]:
+        """Whether the newer claim answers what the older one answers, and otherwise.
+
+        Asked outright, a model takes "My sister is called Anna." for a change of "The library knows my sister
+        by card 7." So it is asked for the card with Anna's name before it: what it says then must differ from
+        what it says without, and from the card, and pass the verifier. Where no question can be made of a
+        claim, the first word stands.
+        """
+        drawing = Sampling(_DREAM_TOKENS, self.settings.temperature, self.settings.min_p, seed=self.seed)
+        plan = [at for at in range(len(pairs)) for _ in range(DOUBTS)]
+        drawn = self.engine.generate([prompts.dream("question", [pairs[at][0]]) for at in plan], drawing)
+        asked = [
+            (at, pairs[at][1].text, *sample)
+            for at, reply in zip(plan, drawn, strict=True)
+            if (sample := prompts.read_sample(reply.text))
+        ]
+        alone = self._answers([prompts.user(prompt) for _, _, prompt, _ in asked])
+        told = self._answers([prompts.recall([newer], prompt) for _, newer, prompt, _ in asked])
+        checks = [
+            prompts.verify([newer], prompt, reply)
+            for (_, newer, prompt, _), reply in zip(asked, told, strict=True)
+        ]
+        sure = yes(self.engine, checks)
+        changed: list[list[bool]] = [[] for _ in pairs]
+        for (at, _, _, answer), before, after, p in zip(asked, alone, told, sure, strict=True):
+            changed[at].append(p > 0.5 and _words(after) not in (_words(before), _words(answer)))
+        return [sum(own) >= len(own) / 2 for own in changed]
+
+    def _answers(self, chats: Sequence[Chat]) -> list[str]:
+        return [reply.text for reply in self.engine.generate(chats, Sampling(_REPLY_TOKENS))]
 
     def burst(self, claims: Sequence[tuple[str, Claim]], cycle: int, size: int) -> list[Dream]:
         """`size` dreams of each (memory id, claim), at the settings' temperature."""
