@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ada_memory.dream import generator as dreaming
-from ada_memory.dream import prompts, rem, verifier
+from ada_memory.dream import prompts, reading, rem, verifier
 from ada_memory.dream.generator import DreamGenerator, Reading
 from ada_memory.dream.prompts import Claim
 from ada_memory.engines.engine import Completion, Sampling
@@ -43,9 +42,9 @@ def dream(
 
 def test_yes_weighs_both_answers() -> None:
     engine = FakeEngine(sure={"a": 0.9, "b": 0.5, "c": 0.0}.__getitem__)
-    p = dreaming.yes(engine, [prompts.user(t) for t in "abc"])
+    p = reading.yes(engine, [prompts.user(t) for t in "abc"])
     assert p == pytest.approx([0.9, 0.5, 0.0], abs=1e-5)
-    assert dreaming.yes(engine, []) == []
+    assert reading.yes(engine, []) == []
 
 
 # ---- reading --------------------------------------------------------------------------------
@@ -137,38 +136,60 @@ def test_only_the_claim_that_is_changed_is_superseded() -> None:
 
 CARD = Claim("The library knows my sister by card 7.")
 ELNA = Claim("My sister is called Elna.")
-WHICH = "What is my sister's card?"
+MAJOR = Claim("Call me Major.", wish=True)
+BRIEF = Claim("When I call, answer in one word.", wish=True)
+
+
+class Reader(FakeEngine):
+    """Says `said` with one memory before the question, `both` with two, and knows nothing without."""
+
+    def __init__(
+        self, said: str, both: str, replies: Mapping[str, str], sure: Callable[[str], float]
+    ) -> None:
+        super().__init__(replies, sure)
+        self._said = {1: said, 2: both}
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
+        replies = super().generate(chats, sampling)
+        read = [self._said.get(chat[0].content.count("\n- "), "") for chat in chats]
+        return [
+            replace(reply, text=text) if len(chat) > 1 else reply
+            for chat, reply, text in zip(chats, replies, read, strict=True)
+        ]
 
 
 @pytest.mark.parametrize(
-    ("newer", "said", "true", "given_up"),
+    ("older", "newer", "said", "both", "true", "given_up"),
     [
-        (ELNA, "I do not know.", 1.0, False),  # what is said without it, too
-        (ELNA, "Elna.", 0.2, False),  # read out of it, but no answer
-        (Claim("My sister has card 7 still."), "7.", 1.0, False),
-        (Claim("My sister has card 8 now."), "8.", 1.0, True),
+        (CARD, ELNA, "I do not know.", "7.", 1.0, False),  # what is said without it, too
+        (CARD, ELNA, "Elna.", "7.", 0.2, False),  # read out of it, but no answer
+        (CARD, Claim("My sister has card 7 still."), "7.", "7.", 1.0, False),
+        (CARD, Claim("My sister has card 8 now."), "8.", "8.", 1.0, True),
+        (CARD, Claim("My sister has card 8 now."), "8.", "7.", 1.0, True),  # of facts it may choose the older
+        (CAPTAIN, MAJOR, "Major.", "Major.", 1.0, True),
+        (CAPTAIN, BRIEF, "One word.", "7.", 1.0, False),
     ],
 )
 def test_an_old_claim_goes_only_if_the_new_one_answers_its_questions(
-    newer: Claim, said: str, true: float, given_up: bool
+    older: Claim, newer: Claim, said: str, both: str, true: float, given_up: bool
 ) -> None:
-    asks = prompts.dream("question", [CARD])[-1].content
+    sample = prompts.sample_text("Which is it?", "7.")
+    asks, checks = prompts.dream("question", [older]), prompts.verify([newer.text], "Which is it?", said)
 
-    class Reader(FakeEngine):
-        """Says what it reads where there is something to read."""
+    def sure(prompt: str) -> float:
+        return true if prompt == checks[-1].content else float(not older.wish)
 
-        def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
-            replies = super().generate(chats, sampling)
-            read = [replace(reply, text=said) for reply in replies]
-            return [r if len(c) > 1 else o for c, r, o in zip(chats, read, replies, strict=True)]
-
-    checks = prompts.verify([newer.text], WHICH, said)[-1].content
-    engine = Reader(
-        {asks: prompts.sample_text(WHICH, "7.")}, sure=lambda prompt: true if prompt == checks else 1.0
-    )
-    readings = [Reading("m1", "", (CARD,)), Reading("m2", "", (newer,))]
+    engine = Reader(said, both, {asks[-1].content: sample}, sure)
+    readings = [Reading("m1", "", (older,)), Reading("m2", "", (newer,))]
     found = DreamGenerator(engine, SETTINGS, 1).superseded(readings)
-    assert found == ({("m1", CARD.text): "m2"} if given_up else {})
+    assert found == ({("m1", older.text): "m2"} if given_up else {})
+
+
+@pytest.mark.parametrize(("sure", "given_up"), [(0.9, True), (0.1, False)])
+def test_of_a_wish_that_cannot_be_asked_about_the_first_word_stands(sure: float, given_up: bool) -> None:
+    readings = [Reading("m1", "", (CAPTAIN,)), Reading("m2", "", (MAJOR,))]
+    found = DreamGenerator(FakeEngine(sure=lambda _: sure), SETTINGS, 1).superseded(readings)
+    assert bool(found) is given_up
 
 
 # ---- bursts and bridges ---------------------------------------------------------------------

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ada_memory.dream import prompts
-from ada_memory.dream.generator import DreamGenerator, yes
+from ada_memory.dream.generator import DreamGenerator
 from ada_memory.dream.prompts import Claim
+from ada_memory.dream.reading import yes
 from ada_memory.engines.engine import Sampling, Speaker
 from ada_memory.errors import BadInput
 from ada_memory.records import Chat, DreamKind

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from random import Random
 
-import numpy as np
-
 from ada_memory.dream import prompts
+from ada_memory.dream.corrections import corrected
 from ada_memory.dream.prompts import Claim
+from ada_memory.dream.reading import words
 from ada_memory.engines.engine import Sampling, Speaker
-from ada_memory.records import Chat, Dream, DreamKind
+from ada_memory.records import Dream, DreamKind
 from ada_memory.settings import DreamSettings
 
 # Questions teach recall, so half of a burst are questions.
@@ -26,9 +26,7 @@ _WISHES: tuple[DreamKind, ...] = (
 Plan = tuple[
     DreamKind, tuple[str, ...], tuple[Claim, ...]
 ]  # what to dream, of which memories, of which claims
-_CLAIM_TOKENS, _DREAM_TOKENS, _REPLY_TOKENS = 96, 72, 48
-DOUBTS = 6
-"""Questions that are asked before an older claim is given up."""
+_CLAIM_TOKENS, _DREAM_TOKENS = 96, 72
 COPIED = 0.7
 """Likeness, letter by letter, from which a claim is taken to be some words of its memory, copied wrong."""
 
@@ -40,16 +38,6 @@ class Reading:
     memory: str
     text: str
     claims: tuple[Claim, ...]
-
-
-def yes(engine: Speaker, chats: Sequence[Chat]) -> list[float]:
-    """Probability of Yes against No as the reply to each chat."""
-    scored = engine.score([c for c in chats for _ in range(2)], [prompts.YES, prompts.NO] * len(chats))
-    sums = [float(np.sum(s)) for s in scored]
-    return [
-        float(1 / (1 + np.exp(np.clip(no - aye, -50, 50))))
-        for aye, no in zip(sums[::2], sums[1::2], strict=True)
-    ]
 
 
 class DreamGenerator:
@@ -94,45 +82,13 @@ class DreamGenerator:
             for old, new in before + tonight
             if old[0] is not new[0] and old[1].wish == new[1].wish and related(old[1].text, new[1].text)
         ]
-        sure = yes(self.engine, [prompts.supersede(old[1].text, new[1].text) for old, new in pairs])
-        likely = [pair for pair, p in zip(pairs, sure, strict=True) if p > 0.5]
-        changed = self._changed([(old[1], new[1]) for old, new in likely])
+        seed, settings = self.seed, self.settings
+        changed = corrected(self.engine, [(old[1], new[1]) for old, new in pairs], settings, seed)
         return {
             (old[0].memory, old[1].text): new[0].memory
-            for (old, new), certain in zip(likely, changed, strict=True)
-            if certain
+            for (old, new), gone in zip(pairs, changed, strict=True)
+            if gone
         }
-
-    def _changed(self, pairs: Sequence[tuple[Claim, Claim]]) -> list[bool]:
-        """Whether the newer claim answers what the older one answers, and otherwise.
-
-        Asked outright, a model takes "My sister is called Anna." for a change of "The library knows my sister
-        by card 7." So it is asked for the card with Anna's name before it: what it says then must differ from
-        what it says without, and from the card, and pass the verifier. Where no question can be made of a
-        claim, the first word stands.
-        """
-        drawing = Sampling(_DREAM_TOKENS, self.settings.temperature, self.settings.min_p, seed=self.seed)
-        plan = [at for at in range(len(pairs)) for _ in range(DOUBTS)]
-        drawn = self.engine.generate([prompts.dream("question", [pairs[at][0]]) for at in plan], drawing)
-        asked = [
-            (at, pairs[at][1].text, *sample)
-            for at, reply in zip(plan, drawn, strict=True)
-            if (sample := prompts.read_sample(reply.text))
-        ]
-        alone = self._answers([prompts.user(prompt) for _, _, prompt, _ in asked])
-        told = self._answers([prompts.recall([newer], prompt) for _, newer, prompt, _ in asked])
-        checks = [
-            prompts.verify([newer], prompt, reply)
-            for (_, newer, prompt, _), reply in zip(asked, told, strict=True)
-        ]
-        sure = yes(self.engine, checks)
-        changed: list[list[bool]] = [[] for _ in pairs]
-        for (at, _, _, answer), before, after, p in zip(asked, alone, told, sure, strict=True):
-            changed[at].append(p > 0.5 and _words(after) not in (_words(before), _words(answer)))
-        return [sum(own) >= len(own) / 2 for own in changed]
-
-    def _answers(self, chats: Sequence[Chat]) -> list[str]:
-        return [reply.text for reply in self.engine.generate(chats, Sampling(_REPLY_TOKENS))]
 
     def burst(self, claims: Sequence[tuple[str, Claim]], cycle: int, size: int) -> list[Dream]:
         """`size` dreams of each (memory id, claim), at the settings' temperature."""
@@ -153,7 +109,7 @@ class DreamGenerator:
             draws = [rng.sample(facts, 2) for _ in range(8)]
             a, b = min(
                 (d for d in draws),
-                key=lambda d: (d[0][0] == d[1][0], len(_words(d[0][1].text) & _words(d[1][1].text))),
+                key=lambda d: (d[0][0] == d[1][0], len(words(d[0][1].text) & words(d[1][1].text))),
             )
             if a[0] != b[0]:
                 plan.append(("bridge", (a[0], b[0]), (a[1], b[1])))
@@ -185,14 +141,14 @@ class DreamGenerator:
 
 def related(a: str, b: str) -> bool:
     """Whether two claims share enough words to be about the same thing."""
-    common = _words(a) & _words(b)
+    common = words(a) & words(b)
     return len([w for w in common if len(w) > 2]) >= 1
 
 
 def _grounded(claims: Sequence[Claim], text: str) -> tuple[Claim, ...]:
     """The claims that are made of the text's own words, or what of the text the others were meant to be."""
-    told = _words(text)
-    if own := tuple(claim for claim in claims if _words(claim.text) <= told):
+    told = words(text)
+    if own := tuple(claim for claim in claims if words(claim.text) <= told):
         return own
     meant = (replace(claim, text=found) for claim in claims if (found := _meant(claim.text, text)))
     return tuple(dict.fromkeys(meant))
@@ -215,7 +171,3 @@ def _meant(claim: str, text: str) -> str:
 
     best = max(stretches, key=like)
     return best[:1].upper() + best[1:].rstrip(".,;:!?") + "." if like(best) >= COPIED else ""
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[\w:'-]*\w", text.casefold()))

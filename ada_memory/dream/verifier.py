@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ada_memory.dream import prompts
-from ada_memory.dream.generator import yes
+from ada_memory.dream.reading import yes
 from ada_memory.engines.engine import Sampling, Speaker
 from ada_memory.records import Dream, Read
 from ada_memory.settings import DreamSettings

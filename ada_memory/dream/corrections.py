@@ -1,0 +1,102 @@
+"""Which claims a newer one corrects. Pairs of claims enter; for each, whether the older is to be given up.
+
+Asked outright, a model takes "My sister is called Anna." for a change of "The library knows my sister by card
+7.", and what it gives up so is lost. So the older claim is given up only if the newer one can answer for it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ada_memory.dream import prompts
+from ada_memory.dream.prompts import Claim
+from ada_memory.dream.reading import words, yes
+from ada_memory.engines.engine import Sampling, Speaker
+from ada_memory.records import Chat
+from ada_memory.settings import DreamSettings
+
+Pair = tuple[Claim, Claim]
+"""An older claim and a newer one."""
+QUESTIONS = 6
+"""Questions of the older claim that are put to the newer one."""
+KEPT = 0.66
+"""Share of them that an older wish may answer beside the newer one and yet be given up."""
+_QUESTION_TOKENS, _REPLY_TOKENS = 72, 48
+
+
+class _Asked(NamedTuple):
+    """A question of a pair's older claim, and what that answers."""
+
+    pair: Pair
+    prompt: str
+    answer: str
+
+
+def corrected(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, seed: int) -> list[bool]:
+    """Whether the newer claim of each pair says what is true instead of the older one.
+
+    Of facts the model must say so when asked outright. Of two wishes it cannot tell: that is read out of them
+    alone. Where no question can be made of the older claim, what the model says outright stands.
+    """
+    said = [p > 0.5 for p in yes(engine, [prompts.supersede(old.text, new.text) for old, new in pairs])]
+    doubtful = [pair for pair, change in zip(pairs, said, strict=True) if change or pair[0].wish]
+    asked = _questions(engine, doubtful, settings, seed)
+    taken, kept = _taken(engine, asked), _kept(engine, asked)
+    of: dict[Pair, list[int]] = defaultdict(list)
+    for at, question in enumerate(asked):
+        of[question.pair].append(at)
+
+    def given_up(pair: Pair, change: bool) -> bool:
+        own = of[pair]
+        if not own or not (change or pair[0].wish):
+            return change
+        stays = pair[0].wish and sum(kept[at] for at in own) > KEPT * len(own)
+        return sum(taken[at] for at in own) >= len(own) / 2 and not stays
+
+    return [given_up(pair, change) for pair, change in zip(pairs, said, strict=True)]
+
+
+def _questions(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, seed: int) -> list[_Asked]:
+    """Up to `QUESTIONS` questions of each pair's older claim."""
+    plan = [pair for pair in dict.fromkeys(pairs) for _ in range(QUESTIONS)]
+    drawing = Sampling(_QUESTION_TOKENS, settings.temperature, settings.min_p, seed=seed)
+    drawn = engine.generate([prompts.dream("question", [older]) for older, _ in plan], drawing)
+    return [
+        _Asked(pair, *sample)
+        for pair, reply in zip(plan, drawn, strict=True)
+        if (sample := prompts.read_sample(reply.text))
+    ]
+
+
+def _taken(engine: Speaker, asked: Sequence[_Asked]) -> list[bool]:
+    """Whether the newer claim answers each question, and otherwise.
+
+    What is said with it in front must differ from what is said without and from what the older claim answers,
+    and pass the verifier: a model reads something out of anything.
+    """
+    alone = _replies(engine, [prompts.user(question.prompt) for question in asked])
+    told = _replies(engine, [prompts.recall([q.pair[1].text], q.prompt) for q in asked])
+    checks = [
+        prompts.verify([question.pair[1].text], question.prompt, reply)
+        for question, reply in zip(asked, told, strict=True)
+    ]
+    return [
+        sure > 0.5 and words(reply) not in (words(before), words(question.answer))
+        for question, before, reply, sure in zip(asked, alone, told, yes(engine, checks), strict=True)
+    ]
+
+
+def _kept(engine: Speaker, asked: Sequence[_Asked]) -> list[bool]:
+    """Whether the older claim answers each question with the newer one beside it.
+
+    Of wishes a small model reads any as an answer to any, yet between two it chooses the right one. Of facts
+    it often chooses the older, so that there this tells little.
+    """
+    both = _replies(engine, [prompts.recall([c.text for c in q.pair], q.prompt) for q in asked])
+    return [words(reply) == words(question.answer) for question, reply in zip(asked, both, strict=True)]
+
+
+def _replies(engine: Speaker, chats: Sequence[Chat]) -> list[str]:
+    return [reply.text for reply in engine.generate(chats, Sampling(_REPLY_TOKENS))]
