@@ -6,7 +6,6 @@ Asked outright, a model takes "My sister is called Anna." for a change of "The l
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,19 +42,25 @@ def corrected(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, s
     said = [p > 0.5 for p in yes(engine, [prompts.supersede(old.text, new.text) for old, new in pairs])]
     doubtful = [pair for pair, change in zip(pairs, said, strict=True) if change or pair[0].wish]
     asked = _questions(engine, doubtful, settings, seed)
-    taken, kept = _taken(engine, asked), _kept(engine, asked)
-    of: dict[Pair, list[int]] = defaultdict(list)
-    for at, question in enumerate(asked):
-        of[question.pair].append(at)
+    wishes = [question for question in asked if question.pair[0].wish]
+    taken = _by_pair(asked, _taken(engine, asked))
+    kept = _by_pair(wishes, _kept(engine, wishes))
 
     def given_up(pair: Pair, change: bool) -> bool:
-        own = of[pair]
-        if not own or not (change or pair[0].wish):
+        if pair not in taken:
             return change
-        stays = pair[0].wish and sum(kept[at] for at in own) > KEPT * len(own)
-        return sum(taken[at] for at in own) >= len(own) / 2 and not stays
+        new, old = taken[pair], kept.get(pair, [])
+        return sum(new) >= len(new) / 2 and sum(old) <= KEPT * len(old)
 
     return [given_up(pair, change) for pair, change in zip(pairs, said, strict=True)]
+
+
+def _by_pair(asked: Sequence[_Asked], found: Sequence[bool]) -> dict[Pair, list[bool]]:
+    """What was found for the questions of each pair that could be asked about."""
+    by: dict[Pair, list[bool]] = {}
+    for question, one in zip(asked, found, strict=True):
+        by.setdefault(question.pair, []).append(one)
+    return by
 
 
 def _questions(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, seed: int) -> list[_Asked]:
@@ -92,7 +97,7 @@ def _kept(engine: Speaker, asked: Sequence[_Asked]) -> list[bool]:
     """Whether the older claim answers each question with the newer one beside it.
 
     Of wishes a small model reads any as an answer to any, yet between two it chooses the right one. Of facts
-    it often chooses the older, so that there this tells little.
+    it often chooses the older, so that of them this would tell little.
     """
     both = _replies(engine, [prompts.recall([c.text for c in q.pair], q.prompt) for q in asked])
     return [words(reply) == words(question.answer) for question, reply in zip(asked, both, strict=True)]

@@ -82,8 +82,8 @@ class DreamGenerator:
             for old, new in before + tonight
             if old[0] is not new[0] and old[1].wish == new[1].wish and related(old[1].text, new[1].text)
         ]
-        seed, settings = self.seed, self.settings
-        changed = corrected(self.engine, [(old[1], new[1]) for old, new in pairs], settings, seed)
+        compared = [(old[1], new[1]) for old, new in pairs]
+        changed = corrected(self.engine, compared, self.settings, self.seed)
         return {
             (old[0].memory, old[1].text): new[0].memory
             for (old, new), gone in zip(pairs, changed, strict=True)

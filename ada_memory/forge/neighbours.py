@@ -46,8 +46,8 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
 
     A memory's questions are asked about strangers in its subject's place; of one without a name there are
     none. The strangers are names of the core that no memory speaks of, and blends of two of the core's names;
-    the core's own questions are asked about the latter alone. The same strangers every night would
-    be learned by heart. A prompt that turns out to be asked of some memory is left out.
+    the core's own questions are asked about the latter alone. The same strangers every night would be learned
+    by heart. A prompt that turns out to be asked of some memory is left out.
     """
     shuffle = random.Random(f"neighbours/{seed}")
     # where a clipped sentence has lost its end, the first word of the next one would look like a name

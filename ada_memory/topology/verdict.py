@@ -64,7 +64,7 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
         _least("recall", figures.get("recall"), limits.recall, "the night must have taught something"),
     ]
     if figures.get("recall_known_items") != 0:  # nothing was known before the first night
-        fell = _known_drop(figures)
+        fell = _fall(figures.get("recall_known_before"), figures.get("recall_known"))
         rules.append(_most("known_drop", fell, limits.known_drop, "earlier nights must not be forgotten"))
     return ("activate" if all(rule.ok for rule in rules) else "reject"), rules
 
@@ -90,12 +90,11 @@ def _number(value: object) -> float | None:
 
 
 def _drop(before: Mapping[str, object], after: Mapping[str, object], name: str) -> float | None:
-    was, now = _number(before.get(name)), _number(after.get(name))
-    return None if was is None or now is None else was - now
+    return _fall(before.get(name), after.get(name))
 
 
-def _known_drop(figures: Mapping[str, object]) -> float | None:
-    was, now = _number(figures.get("recall_known_before")), _number(figures.get("recall_known"))
+def _fall(before: object, after: object) -> float | None:
+    was, now = _number(before), _number(after)
     return None if was is None or now is None else was - now
 
 
