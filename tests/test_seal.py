@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 
 from ada_memory.bench import seal
 from ada_memory.bench.day import withheld
+from ada_memory.cli.bench_tables import seal as table
 from ada_memory.forge.dataset import prompt_of
 from ada_memory.seedling import exam, world
 from ada_memory.seedling.world import Fact
@@ -48,3 +52,15 @@ def test_stacked_nights_learn_the_new_and_lose_the_core() -> None:
     assert found["first_final"] == found["matrix"][1][0]
     assert found["core"][1] < found["core_before"]
     assert len(found["seconds"]) == 2
+
+
+def test_the_table_tells_tonight_from_the_first_day_and_from_all() -> None:
+    stacked = {"matrix": [[1.0, 0.0], [0.5, 0.9]], "core": [0.8, 0.6], "core_before": 0.98}
+    ada = {"matrix": [[1.0, 0.0], [1.0, 0.95]], "core": [0.98, 0.97], "core_before": 0.98}
+    out = StringIO()
+    found = {"nights": 2, "facts_per_night": 10, "seed": 7, "stacked": stacked, "ada": ada}
+    Console(file=out, width=120).print(table(found))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert ["1", "1.000", "1.000", "1.000", "0.800", "1.000", "1.000", "1.000", "0.980"] in lines
+    assert ["2", "0.900", "0.500", "0.700", "0.600", "0.950", "1.000", "0.975", "0.970"] in lines
+    assert ["Stacked", "core", "before", "0.980"] in lines

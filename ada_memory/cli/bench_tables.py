@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -37,6 +38,23 @@ def cycles(result: Mapping[str, Any]) -> RenderableType:
             made.add_row("one more", "", *counts, "", *gained, *cost, style="dim")
         made.add_row(*map(str, told), *map(_share, shares), *took)
     return Group(facts((name, result[name]) for name in ("facts", "seed")), Text(), made)
+
+
+def seal(result: Mapping[str, Any]) -> RenderableType:
+    """A line a night: what is known of its facts, of the first day's and of all so far, either way."""
+    ways = {"stacked": "Stacked", "ada": "Ada"}
+    heads = [head for name in ways.values() for head in (f"{name}: tonight's", "First", "All", "Core")]
+    made = table("Night", *heads, right=("Night", *heads))
+    for at in range(result["nights"]):
+        shares: list[float] = []
+        for way in ways:
+            known = result[way]["matrix"][at][: at + 1]
+            shares += (known[-1], known[0], fmean(known), result[way]["core"][at])
+        made.add_row(str(at + 1), *map(_share, shares))
+    about = [(name.replace("_", " "), result[name]) for name in ("facts_per_night", "seed")]
+    about += [(f"{way} core before".capitalize(), _share(result[way]["core_before"])) for way in ways]
+    legend = Text("Stacked: each edit is merged into the weights, as SEAL does.")
+    return Group(facts(about), Text(), made, legend)
 
 
 def _beside(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

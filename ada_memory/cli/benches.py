@@ -75,6 +75,36 @@ def bench_nights(
     answer(result, as_json, lambda: columns({k: v for k, v in result.items() if k != "nights"}))
 
 
+@bench.command("seal")
+def bench_seal(
+    ctx: typer.Context,
+    nights: Annotated[int, typer.Option(min=1, help="How many days and nights.")] = 8,
+    facts_per_night: Annotated[int, typer.Option(min=1, help="New facts a day.")] = 10,
+    seed: Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")] = 7,
+    as_json: JsonFlag = False,
+) -> None:
+    """SEAL's setting: edits merged one on another, beside as many nights. What is left of the first day?
+
+    The same facts both ways. The nights run on a home that is thrown away, unless --home names one to keep.
+
+    \b
+    Examples:
+      ada bench seal
+      ada bench seal --nights 4 --json | tail -1 | jq '.stacked.first_final, .ada.first_final'
+    """
+    from ada_memory.bench import seal
+
+    chosen = options(ctx)
+    result = seal.run(nights, facts_per_night, seed, home=chosen.home, settings=chosen.flags)
+
+    def render() -> Any:
+        from ada_memory.cli.bench_tables import seal as table
+
+        return table(result)
+
+    answer(result, as_json, render)
+
+
 @bench.command("recipes")
 def bench_recipes(
     ctx: typer.Context,
