@@ -230,7 +230,8 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
     }
     named = {"Bruno", "Oslo", "Riga", "Turin"}
     assert swapped & named and swapped - named, "names of the core, and blends that are nobody's"
-    assert not any(name.startswith("A") or name.endswith("nna") for name in swapped), (
+    assert any(name.startswith("An") for name in swapped), "a beginning like hers is not enough to be known"
+    assert not any(name.startswith("Ann") or name.endswith("nna") for name in swapped), (
         "who looks half like a known one is no stranger"
     )
     theirs = {prompt for prompt in asked if prompt.startswith("Tell me about ")}

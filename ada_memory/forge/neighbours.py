@@ -45,24 +45,30 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
     A memory's questions are asked about strangers in its subject's place; of one without a name there are
-    none. The strangers are names of the core that no memory speaks of, and blends of two of the core's names;
-    the core's own questions are asked about the latter alone. The same strangers every night would be learned
-    by heart. A prompt that turns out to be asked of some memory is left out.
+    none. The strangers are names of the core that no memory speaks of, and nobody's names: the core's own
+    questions are asked about the latter alone. The same strangers every night would be learned by heart. A
+    prompt that turns out to be asked of some memory is left out.
+
+    A name of nobody goes on like one of the core's; half of them begin like one whom a memory speaks of, or
+    beginnings like theirs would be all that it takes to be known.
     """
     shuffle = random.Random(f"neighbours/{seed}")
     # where a clipped sentence has lost its end, the first word of the next one would look like a name
     known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
-    # blends of known names come ever closer to known ones: to be a stranger would take every letter
     blended, strangers = sorted(common if len(common) > 1 else known | common), sorted(common - known)
     if len(blended) < 2 or not each:
         return []
+    met = sorted({word for subject in _subjects(rows).values() for word in _WORD.findall(subject)} & known)
 
     def anybody() -> str:
         return shuffle.choice((shuffle.choice(strangers), nobody())) if strangers else nobody()
 
     def nobody() -> str:
         one, two = shuffle.sample(blended, 2)
-        return one[: -(-len(one) // 2)] + two[len(two) // 2 :].lower()
+        if met and shuffle.random() < 0.5:
+            # no more than a third: to be told from one who is met would take every letter
+            return _blend(shuffle.choice(met), two, 3)
+        return _blend(one, two, 2)
 
     new, old = (_questions([row for row in rows if row.source == s], known) for s in ("new", "due"))
     asked = [shuffle.choice(own) for own in new for _ in range(each)]
@@ -73,6 +79,11 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
     taught = _taught(rows)
     return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if not _is_asked(prompt, taught)]
+
+
+def _blend(one: str, two: str, parts: int) -> str:
+    """The first of so many parts of one name, and the other parts of another."""
+    return one[: -(-len(one) // parts)] + two[len(two) // parts :].lower()
 
 
 class Aside(NamedTuple):
