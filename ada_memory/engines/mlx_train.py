@@ -32,7 +32,7 @@ from ada_memory.engines.schedule import grouped
 from ada_memory.engines.text import Row
 from ada_memory.errors import AdaError
 
-WIDTH, PLACES = 16, 64
+WIDTH, PLACES = 4, 64
 """Batches are widened to such multiples: a compiled step is compiled once for every shape it meets."""
 
 
