@@ -242,6 +242,13 @@ def test_neighbours_ask_the_same_of_strangers() -> None:
     assert neighbours(told, core, 0, seed=1) == []
 
 
+def test_a_core_row_that_is_called_a_reversal_speaks_of_nobody_who_is_met() -> None:
+    core = [sample("Tell me about Bruno.", "Bruno likes Oslo, Riga and Turin.")]
+    replayed = replace(sample("Who likes plums?", "Nobody."), kind="reversal", source="core")
+    told = taught("m1", "Anna", "Where does Anna live?")
+    assert asked_of_others([*told, replayed], core) == asked_of_others(told, core) != set()
+
+
 def test_only_whom_a_memory_speaks_of_is_exchanged() -> None:
     told = taught("m1", "Anna Berg", "Does Anna Berg or Otto meet Mia on Monday?")
     asked = asked_of_others(told, [sample("Say Carla or Dora", "Carla.")])

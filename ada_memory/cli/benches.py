@@ -11,6 +11,10 @@ import typer
 
 from ada_memory.cli.common import JsonFlag, answer, options
 
+Nights = Annotated[int, typer.Option(min=1, help="How many days and nights.")]
+FactsPerNight = Annotated[int, typer.Option(min=1, help="New facts a day.")]
+SeedOfNights = Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")]
+
 bench = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The benchmarks behind every figure in the README."
 )
@@ -50,9 +54,9 @@ def bench_night(
 @bench.command("nights")
 def bench_nights(
     ctx: typer.Context,
-    nights: Annotated[int, typer.Option(min=1, help="How many days and nights.")] = 30,
-    facts_per_night: Annotated[int, typer.Option(min=1, help="New facts a day.")] = 10,
-    seed: Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")] = 7,
+    nights: Nights = 30,
+    facts_per_night: FactsPerNight = 10,
+    seed: SeedOfNights = 7,
     plot: Annotated[Path | None, typer.Option(help="Draw it to this file (needs matplotlib).")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -78,9 +82,9 @@ def bench_nights(
 @bench.command("seal")
 def bench_seal(
     ctx: typer.Context,
-    nights: Annotated[int, typer.Option(min=1, help="How many days and nights.")] = 8,
-    facts_per_night: Annotated[int, typer.Option(min=1, help="New facts a day.")] = 10,
-    seed: Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")] = 7,
+    nights: Nights = 8,
+    facts_per_night: FactsPerNight = 10,
+    seed: SeedOfNights = 7,
     as_json: JsonFlag = False,
 ) -> None:
     """SEAL's setting: edits merged one on another, beside as many nights. What is left of the first day?
@@ -257,7 +261,7 @@ def bench_dream(
 def bench_cycles(
     ctx: typer.Context,
     facts: Annotated[int, typer.Option(min=1, help="How many facts the day holds.")] = 20,
-    seed: Annotated[int, typer.Option(help="Decides the facts and every draw of the nights.")] = 7,
+    seed: SeedOfNights = 7,
     cycles: Annotated[str, typer.Option(help="Numbers of REM cycles, with commas.")] = "1,2,4,6",
     density: Annotated[str, typer.Option(help="Dreams a memory gets in a cycle, with commas.")] = "16",
     as_json: JsonFlag = False,

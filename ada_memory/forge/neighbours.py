@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ada_memory.forge.dataset import CLIPPED
@@ -58,7 +58,8 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     blended, strangers = sorted(common if len(common) > 1 else known | common), sorted(common - known)
     if len(blended) < 2 or not each:
         return []
-    met = sorted({word for subject in _subjects(rows).values() for word in _WORD.findall(subject)} & known)
+    called = _subject_names(rows, known)
+    met = sorted(set().union(*called.values()))
 
     def anybody() -> str:
         return shuffle.choice((shuffle.choice(strangers), nobody())) if strangers else nobody()
@@ -70,7 +71,7 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
             return _blend(shuffle.choice(met), two, 3)
         return _blend(one, two, 2)
 
-    new, old = (_questions([row for row in rows if row.source == s], known) for s in ("new", "due"))
+    new, old = (_questions([row for row in rows if row.source == s], called) for s in ("new", "due"))
     asked = [shuffle.choice(own) for own in new for _ in range(each)]
     asked += [shuffle.choice(shuffle.choice(old)) for _ in range(SHARED if old else 0)]
     plain = [row.messages[0].content for row in core if len(row.messages) == 2]
@@ -122,7 +123,7 @@ def _subjects(rows: Sequence[Sample]) -> dict[str, str]:
     """Of whom each memory speaks: what most of its dreams of the kind "reversal" answer with."""
     said: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
-        if row.kind == "reversal":
+        if row.kind == "reversal" and row.memories:  # a core row may be called so too
             said[row.memories[0]][row.messages[-1].content.rstrip(".")] += 1
     return {memory: answers.most_common(1)[0][0] for memory, answers in said.items()}
 
@@ -144,15 +145,19 @@ def _filled(form: str, subject: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _questions(rows: Sequence[Sample], known: set[str]) -> list[list[tuple[str, set[str]]]]:
-    """The questions of each memory that name its subject, and the names that are the subject's."""
-    subjects = _subjects(rows)
+def _subject_names(rows: Sequence[Sample], known: set[str]) -> dict[str, set[str]]:
+    """The names that the subject of each memory goes by."""
+    return {memory: known & set(_WORD.findall(subject)) for memory, subject in _subjects(rows).items()}
+
+
+def _questions(rows: Sequence[Sample], called: Mapping[str, set[str]]) -> list[list[tuple[str, set[str]]]]:
+    """The questions of each memory that name its subject, and which of the subject's names they hold."""
     found: dict[str, list[tuple[str, set[str]]]] = {}
     for row in rows:
         if row.kind == "question":
-            prompt, subject = row.messages[-2].content, subjects.get(row.memories[0], "")
-            if theirs := known & set(_WORD.findall(subject)) & set(_WORD.findall(prompt)):
-                found.setdefault(row.memories[0], []).append((prompt, theirs))
+            prompt, memory = row.messages[-2].content, row.memories[0]
+            if theirs := called.get(memory, set()) & set(_WORD.findall(prompt)):
+                found.setdefault(memory, []).append((prompt, theirs))
     return list(found.values())
 
 
