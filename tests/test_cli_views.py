@@ -316,6 +316,18 @@ def test_the_view_prints_what_is_over_and_moves_what_is_not() -> None:
     assert plain(view).strip() == ""
 
 
+def test_where_nothing_moves_a_memory_is_one_true_dream_and_one_false() -> None:
+    view = NightView(NIGHT, 100, brief=True, clock=lambda: 0.0)
+    view.take(event("stage", stage="verify", state="started"))
+    told = [
+        view.take(dream_event(number, score=score, accepted=score > 0.5))
+        for number, score in enumerate((0.9, 0.8, 0.1, 0.2))
+    ]
+    assert list(map(len, told)) == [1, 0, 1, 0]
+    other = dream_event(5, score=0.9, accepted=True) | {"memory_text": "My cat is called Lola."}
+    assert len(view.take(other)) == 1
+
+
 def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
     now = [50.0]
     view = NightView(NIGHT, 140, clock=lambda: now[0])

@@ -68,6 +68,25 @@ def test_the_page_is_for_a_person(mind: Mind) -> None:
     assert "@" in said.split("```")[1]
 
 
+def test_the_questions_that_are_shown_are_unlike(mind: Mind) -> None:
+    mind.say("My cat is called Miso.")
+    night = asyncio.run(whole_night(mind))
+    file = mind.night(night) / "dataset" / "train.jsonl"
+    row = json.loads(next(line for line in file.read_text("utf-8").splitlines() if '"question"' in line))
+    asked = [
+        "What is my cat called?", "Do you know what my cat is called?", "So what is my cat called?",
+        "Tell me the name of my cat.", "Who is Miso?",
+    ]  # fmt: skip
+    rows = [
+        row | {"dream": str(at), "messages": [{"role": "user", "content": said}, row["messages"][-1]]}
+        for at, said in enumerate(asked)
+    ]
+    file.write_text("".join(json.dumps(one) + "\n" for one in rows), "utf-8")
+    assert morning.build(read_bundle(mind.night(night)))["learned"][0]["questions"] == [
+        asked[0], asked[3], asked[4],
+    ]  # fmt: skip
+
+
 def test_a_refused_night_claims_nothing(mind: Mind) -> None:
     mind.say("My cat is called Miso.")
     mind.toy(verdict="reject")

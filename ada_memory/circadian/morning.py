@@ -21,6 +21,7 @@ from ada_memory.circadian.pause import Pause, read_orders, seconds_paused
 from ada_memory.circadian.stages import NAMES
 from ada_memory.records import StageRecord
 from ada_memory.sovereign.disk import append_line, read_lines, to_json
+from ada_memory.words import overlap
 
 Report = dict[str, Any]
 Outcomes = Mapping[str, tuple[str, str]]
@@ -138,10 +139,19 @@ def _learned(night: NightBundle, texts: Mapping[str, str], became: Outcomes) -> 
         counted.add(sample.get("dream"))
         own["samples"] += 1
         asked = next((m["content"] for m in reversed(sample["messages"]) if m["role"] == "user"), "")
-        shown = own["questions"]
-        if sample.get("kind") == "question" and asked not in shown and len(shown) < QUESTIONS:
-            shown.append(asked)
-    return list(rows.values())
+        if sample.get("kind") == "question" and asked not in own["questions"]:
+            own["questions"].append(asked)
+    return [row | {"questions": _unlike(row["questions"])} for row in rows.values()]
+
+
+def _unlike(questions: Sequence[str]) -> list[str]:
+    """A few questions to show, the first and then always the one that is least like those shown."""
+    words = {question: set(question.casefold().split()) for question in questions}
+    shown = list(questions[:1])
+    while len(shown) < min(QUESTIONS, len(words)):
+        left = (question for question in questions if question not in shown)
+        shown.append(min(left, key=lambda one: max(overlap(words[one], words[o]) for o in shown)))
+    return shown
 
 
 def _others(texts: Mapping[str, str], became: Outcomes, *outcomes: str) -> list[Report]:

@@ -1,8 +1,8 @@
 """The live view of a night: the daemon's events enter, lines and one moving bar leave.
 
 What has happened is printed for good (a line a stage, a line a judged dream); only the stage under way moves.
-When the output is no terminal nothing moves, and the same lines are printed; how far the stage has come
-follows them after a while without any.
+When the output is no terminal nothing moves, and of each memory only the first true and the first false dream
+is printed; how far the stage has come follows after a while without any line.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class NightView:
 
     night: str
     width: int = 100
+    brief: bool = False
+    """Of each memory one true dream and one false one, instead of all."""
     clock: Callable[[], float] = time.monotonic
     current: str = ""
     since: float = 0.0
@@ -61,6 +63,7 @@ class NightView:
     pending: deque[Text] = field(default_factory=lambda: deque(maxlen=3))
     finished: set[str] = field(default_factory=set)
     seen: set[tuple[object, ...]] = field(default_factory=set)
+    shown: set[tuple[object, bool]] = field(default_factory=set)
 
     def take(self, event: JSON) -> list[Text]:
         """Fold one event in. Events of other nights and of stages that are over change nothing."""
@@ -148,10 +151,14 @@ class NightView:
             return []
         self.seen.add(mark)
         line = dream(event, self.width)
-        if d.get("accepted") or d.get("score") is not None or d.get("reason"):
-            return [line]
-        self.pending.append(line)
-        return []
+        if not (d.get("accepted") or d.get("score") is not None or d.get("reason")):
+            self.pending.append(line)
+            return []
+        sort = event.get("memory_text"), bool(d.get("accepted"))
+        if self.brief and sort in self.shown:
+            return []
+        self.shown.add(sort)
+        return [line]
 
     def _step(self, event: JSON) -> list[Text]:
         self.at("train")
@@ -207,7 +214,7 @@ def watch(client: Client, night: str, console: Console) -> dict[str, Any]:
     Raises:
         Unavailable: the daemon went away and did not come back within some seconds.
     """
-    view = NightView(night, console.width)
+    view = NightView(night, console.width, brief=not console.is_terminal)
     inbox: Queue[JSON] = Queue()
     stop = threading.Event()
     ear = threading.Thread(target=_listen, args=(client, inbox, stop), name="ada-events", daemon=True)
