@@ -77,6 +77,17 @@ def test_what_is_no_model_at_all(home: Home) -> None:
         choosing.plan(home, Settings(), "no model of this name")
 
 
+@pytest.mark.parametrize(("engine", "there", "why"), [
+    ("mlx", True, "the mlx engine does not read"), ("peft", False, "needs bitsandbytes"), ("peft", True, ""),
+])  # fmt: skip
+def test_what_cannot_be_packed_is_refused_before_it_starts(
+    home: Home, qwen: Path, monkeypatch: pytest.MonkeyPatch, engine: str, there: bool, why: str
+) -> None:
+    monkeypatch.setattr(choosing, "find_spec", lambda name: object() if there else None)
+    plan = choosing.plan(home, Settings(model={"engine": engine, "dtype": "nf4"}), str(qwen))
+    assert [why in problem for problem in plan.problems] == ([True] if why else [])
+
+
 # --- the hub ---------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import struct
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -124,15 +125,16 @@ def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) 
         serve=serve, train=train.total, memory_free=memory.free_memory(),
         minutes=_minutes(home, seen.parameters),
     )  # fmt: skip
-    problems = _problems(seen, config, wanted, known, made)
+    problems = _problems(seen, config, settings, known, made)
     return replace(made, problems=problems, warnings=_warnings(made))
 
 
 def _problems(
-    seen: _Seen, config: Mapping[str, Any], wanted: str, known: list[Any], made: Plan
+    seen: _Seen, config: Mapping[str, Any], settings: Settings, known: list[Any], made: Plan
 ) -> tuple[str, ...]:
     """What makes it impossible."""
     found = []
+    wanted = settings.model.engine
     weights = [file for file in seen.files if file.endswith(".safetensors")]
     if not config:
         found.append("it has no config.json: it is not laid out as Hugging Face lays out models")
@@ -142,6 +144,8 @@ def _problems(
         found.append(f"no engine here runs it as a causal language model ({kind}{packed})")
     elif wanted != "auto" and wanted not in known:
         found.append(f"model.engine is {wanted}, which does not run it; {' or '.join(known)} would")
+    if settings.model.dtype == "nf4":
+        found += _packing(made.engine)
     if not weights:
         found.append("it has no safetensors weights; other formats can run code when they are read")
     if not {"tokenizer.json", "tokenizer.model"} & set(seen.files):
@@ -151,6 +155,15 @@ def _problems(
     if made.disk + _SPARE_BYTES > made.disk_free:
         found.append(f"the disk is too small: {_size(made.disk)} needed, {_size(made.disk_free)} free")
     return tuple(found)
+
+
+def _packing(engine: str) -> list[str]:
+    """What keeps this engine from packing the base as nf4."""
+    if engine == "mlx":
+        return ['model.dtype is nf4, which the mlx engine does not read: set it to "auto"']
+    if find_spec("bitsandbytes") is None:
+        return ['model.dtype is nf4, which needs bitsandbytes: install it, or set model.dtype = "auto"']
+    return []
 
 
 def _warnings(made: Plan) -> tuple[str, ...]:
