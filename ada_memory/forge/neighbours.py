@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ada_memory.forge.dataset import CLIPPED
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
-from ada_memory.words import overlap
+from ada_memory.words import Alikes
 
 _NAME = re.compile(r"(?<=[a-z,0-9'] )[A-Z][\w-]*\w")
 _PLAIN = re.compile(r"\b[a-z][\w-]*\w")
@@ -79,7 +79,7 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     prompts = [_swapped(prompt, theirs, anybody) for prompt, theirs in asked]
     prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
     taught = _taught(rows)
-    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if not _is_asked(prompt, taught)]
+    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if _words(prompt) not in taught]
 
 
 def _blend(one: str, two: str, parts: int) -> str:
@@ -110,7 +110,7 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
         return []
     made = dict.fromkeys((_filled(shuffle.choice(forms), subject), subject) for subject in wanted)
     taught = _taught(rows)
-    return [Aside((Message("user", text),), whom) for text, whom in made if not _is_asked(text, taught)]
+    return [Aside((Message("user", text),), whom) for text, whom in made if _words(text) not in taught]
 
 
 def _called(rows: Sequence[Sample]) -> list[str]:
@@ -172,15 +172,13 @@ def _swapped(prompt: str, theirs: set[str], other: Callable[[], str]) -> str:
     return _WORD.sub(exchange, prompt)
 
 
-def _taught(rows: Iterable[Sample]) -> set[frozenset[str]]:
-    """The words of every prompt that asks of a memory, once each: rows that take turns repeat them."""
-    return {frozenset(normalise(row.messages[-2].content).split()) for row in rows if row.memories}
+def _taught(rows: Iterable[Sample]) -> Alikes:
+    """What the memories are asked: a prompt is in it that asks in much the same words."""
+    return Alikes((_words(row.messages[-2].content) for row in rows if row.memories), ALIKE)
 
 
-def _is_asked(prompt: str, asked: Iterable[frozenset[str]]) -> bool:
-    """Whether a memory is asked for in much the same words."""
-    words = frozenset(normalise(prompt).split())
-    return any(overlap(words, other) > ALIKE for other in asked)
+def _words(prompt: str) -> frozenset[str]:
+    return frozenset(normalise(prompt).split())
 
 
 def _texts(rows: Iterable[Sample]) -> Iterable[str]:
