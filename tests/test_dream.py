@@ -297,6 +297,28 @@ def test_a_name_that_is_not_in_the_memory_is_refused() -> None:
     assert (out.accepted, out.score, out.reason) == (False, 0.0, "not in the memory: Rex")
 
 
+@pytest.mark.parametrize(
+    ("reply", "again"), [("Bramlet.", "Bramton."), ("Bramble.", "Bramlet."), ("Bramlet.", "Bramble.")]
+)
+def test_a_name_that_was_copied_wrong_is_put_right(reply: str, again: str) -> None:
+    out = judged(dream(reply=reply), {ASKED: again})
+    assert (out.accepted, out.reply) == (True, "Bramble.")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "claim"),
+    [
+        (ASKED, "Rex.", "My dog is called Bramble."),  # begins otherwise: made up, not copied
+        ("Is Bramble called Bramlet?", "Bramlet.", "My dog is called Bramble."),  # the name is spoken of
+        (ASKED, "Bramlet.", "My dogs are called Bramble and Bramley."),  # which one is meant?
+        (ASKED, "It is Bramlet or Bramton.", "My dog is called Bramble."),
+        (ASKED, "brambling.", "My dog is called Bramble."),
+    ],
+)  # fmt: skip
+def test_what_may_be_no_copy_is_left_as_it_is(prompt: str, reply: str, claim: str) -> None:
+    assert judged(dream(prompt, reply, claim=claim)).reply == reply
+
+
 def test_a_dream_that_the_memory_answers_otherwise_is_refused() -> None:
     out = judged(dream(reply="tea."), {ASKED: "Bramble."}, sure=1.0)
     assert (out.accepted, out.score, out.reason) == (False, 0.0, "the memory answers: Bramble.")
@@ -376,6 +398,11 @@ def test_verdicts_go_to_their_own_dreams() -> None:
         (dream("Is it Rex or Bramble?", "It is Rex.", "choice"), {"Rex"}),
         (dream("Hello Rex!", "Hello, Bramble.", "style"), set()),
         (dream("Is it Bram?", "Bramble."), {"Bram"}),
+        (dream(reply="Rex."), {"Rex"}),  # a word that is all of an answer starts nothing
+        (dream(reply="Bramble"), set()),
+        (dream("Is it Rex or Bramble?", "Rex.", "choice"), {"Rex"}),
+        (dream("Who has a dog called Bramble?", "You.", "reversal"), set()),
+        (dream("Good day!", "Hello.", "style"), set()),
     ],
 )  # fmt: skip
 def test_strays_are_names_and_numbers_of_no_memory(made: Dream, found: set[str]) -> None:
