@@ -204,8 +204,8 @@ class ForgeSettings(Section):
         0.3,
         ge=0,
         le=1,
-        description="Noise on what is read in training, as a share of its size: "
-        "what is learned hangs less on its wording.",
+        description="Noise on what is read in training, as a share of its size: what is learned hangs less "
+        "on its wording. Less in a night that rehearses much, by the share of what is new.",
     )
     stop_recall: float = Field(
         0.98, gt=0, le=1, description="Training ends early once recall of the stop phrasings reaches this."

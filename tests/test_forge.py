@@ -6,19 +6,20 @@ import csv
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from ada_memory.engines.engine import Hardware, Step
+from ada_memory.engines.engine import Hardware, Step, TrainPlan, Watch
 from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity, merge
 from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import alike, clipped, normalise
-from ada_memory.forge.train import COLUMNS, epochs, peak, recall, train
-from ada_memory.records import Dream, DreamKind, Sample
+from ada_memory.forge.train import COLUMNS, epochs, recall, train
+from ada_memory.records import Dream, DreamKind, Message, Sample
 from ada_memory.settings import ForgeSettings
 from tests.models import chat, sample, tiny_model
 
@@ -545,10 +546,23 @@ def test_a_small_night_passes_over_its_rows_more_often() -> None:
     assert epochs(rows, ForgeSettings(steps=10**6)) == 2 * STANDARD.epochs
 
 
-def test_a_night_that_rehearses_walks_as_far_in_smaller_steps() -> None:
-    new = Sample((), "new")
-    due = [Sample((), "due", pool=f"m/{at % 3}") for at in range(9)]
-    core = Sample((), "core")
-    assert peak([new, core], STANDARD) == STANDARD.learning_rate
-    assert peak([new, *due, core, core], STANDARD) == pytest.approx(STANDARD.learning_rate / 2)
-    assert peak([*due, core], STANDARD) == STANDARD.learning_rate
+def test_a_night_that_rehearses_takes_smaller_steps_and_hears_less_noise(tmp_path: Path) -> None:
+    messages = (Message("user", "?"), Message("assistant", "!"))
+    new, core = Sample(messages, "new"), Sample(messages, "core")
+    due = [Sample(messages, "due", pool=f"m/{at % 3}") for at in range(9)]
+
+    class Spy:
+        def train(self, rows: object, anchors: object, plan: TrainPlan, out: Path, watch: Watch) -> None:
+            self.plan = plan
+            watch(Step(1, 1, 1, 0.0, 0.0, 0.0, 1))
+
+    def plan(*rows: Sample) -> TrainPlan:
+        spy: Any = Spy()
+        train(spy, data.Dataset(rows, (), (), {}), STANDARD, 1, tmp_path / "adapter", lambda _: False)
+        return cast(TrainPlan, spy.plan)
+
+    for first in (plan(new, core), plan(*due, core)):
+        assert (first.learning_rate, first.noise) == (STANDARD.learning_rate, STANDARD.noise)
+    late = plan(new, *due, core, core)
+    assert late.learning_rate == pytest.approx(STANDARD.learning_rate / 2)
+    assert late.noise == pytest.approx(STANDARD.noise / 4)

@@ -110,17 +110,18 @@ def train(
     """
     if not dataset.train:
         raise BadInput("there is nothing to train on: no dream was accepted")
+    fresh = newness(dataset.train)
     plan = TrainPlan(
         rank=settings.rank,
         alpha=settings.alpha,
-        learning_rate=peak(dataset.train, settings),
+        learning_rate=settings.learning_rate * math.sqrt(fresh),
         warmup=settings.warmup,
         epochs=epochs(dataset.train, settings),
         batch_size=settings.batch_size,
         anchor_batch=settings.anchor_batch,
         drift_weight=settings.drift_weight,
         landing=settings.landing,
-        noise=settings.noise,
+        noise=settings.noise * fresh,
         seed=seed,
     )
     stop = dataset.stop[:: -(-len(dataset.stop) // ASKED)] if dataset.stop else ()
@@ -140,14 +141,16 @@ def epochs(rows: Sequence[Sample], settings: ForgeSettings) -> int:
     return min(max(settings.epochs, math.ceil(settings.steps / each)), 2 * settings.epochs)
 
 
-def peak(rows: Sequence[Sample], settings: ForgeSettings) -> float:
-    """The highest learning rate: the more is rehearsed, the more steps there are and the less each may move.
+def newness(rows: Sequence[Sample]) -> float:
+    """The share of what is new among what is new and what is rehearsed; 1 if nothing is new.
 
-    With the root of it the whole way stays as long, as of a random walk. At the full rate the first epochs of
-    a night with 17 before it unlearned a quarter of what was known, and not all of it came back.
+    The more is rehearsed, the more steps there are and the less each may move. With the root of it as
+    learning rate the whole way stays as long, as of a random walk; at the full rate the first epochs of a
+    night with 17 before it unlearned a quarter of what was known, and not all of it came back. Noise helps
+    with what is heard for the first time; what twenty nights have rehearsed is blurred by it.
     """
     new, due = (turns([row for row in rows if row.source == source]) for source in ("new", "due"))
-    return settings.learning_rate * math.sqrt(new / (new + due)) if new else settings.learning_rate
+    return new / (new + due) if new else 1.0
 
 
 def recall(engine: Engine, rows: Sequence[Sample]) -> float:
