@@ -117,7 +117,8 @@ COMMANDS = [
     *("pause", "resume", "wake"),
     *("run", "post", "ask", "sleep", "status", "morning", "nights", "memories", "dream", "map", "rollback"),
     *("doctor", "reset", "demo", "forge train", "bench night", "bench forge", "bench dream"),
-    *("bench nights", "bench seal", "bench cycles", "bench recipes", "bench kills", "bench flood"),
+    *("bench nights", "bench again", "bench seal", "bench cycles", "bench recipes", "bench kills"),
+    "bench flood",
     *("config show", "config template", "config path"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,3 +138,9 @@ def follows(engine: Engine, asked: Sequence[Question]) -> float:
 def recall(engine: Engine, asked: Sequence[Question]) -> float:
     """Share of judged questions answered right with an empty context; 0 if there are none."""
     return marks(asked, sit(engine, asked)).get("all", 0.0)
+
+
+def probability(engine: Engine, asked: Sequence[Question]) -> float:
+    """Mean probability of the right answers, as the seedling gives them; 0 if nothing is asked."""
+    scores = engine.score([q.messages for q in asked], [f"{q.answer}." for q in asked])
+    return sum(math.exp(float(score.sum())) for score in scores) / max(len(asked), 1)

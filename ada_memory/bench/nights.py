@@ -63,7 +63,7 @@ def run(
             for number in range(len(rows) + 1, nights + 1):
                 taught = calendar[:number]
                 row = _night(ada, taught[-1], number)
-                row |= _ask(ada.engine(), taught, core)
+                row |= ask(ada.engine(), taught, core)
                 assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
                 append_line(diary, json.dumps(row))
                 rows.append(row)
@@ -114,7 +114,8 @@ def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]
     }
 
 
-def _ask(engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question]) -> dict[str, Any]:
+def ask(engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question]) -> dict[str, Any]:
+    """What a model knows of the days that were taught, and how it does in the exam."""
     by_day = [days.recall(engine, days.questions(day)) for day in taught]
     weights = [len(days.questions(day)) for day in taught]
     exam_now = marks(core, sit(engine, core))

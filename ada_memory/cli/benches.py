@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ada_memory.cli.common import JsonFlag, answer, options
+from ada_memory.errors import BadInput
 
 Nights = Annotated[int, typer.Option(min=1, help="How many days and nights.")]
 FactsPerNight = Annotated[int, typer.Option(min=1, help="New facts a day.")]
@@ -77,6 +78,34 @@ def bench_nights(
     if plot is not None:
         bench_of_nights.plot(result, plot)
     answer(result, as_json, lambda: columns({k: v for k, v in result.items() if k != "nights"}))
+
+
+@bench.command("again")
+def bench_again(
+    ctx: typer.Context,
+    night: Annotated[int, typer.Argument(min=1, help="Which of the kept nights, by its number.")],
+    order: Annotated[int, typer.Option(help="Draws rows and strangers otherwise: how much is chance.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """One night of `ada bench nights` once more, with other settings: what does a change bring?
+
+    The home that the run was kept in is named by --home and not changed. Dreams are taken as they were,
+    dataset and training are done anew from the same parent, and the same questions are asked.
+
+    \b
+    Examples:
+      ada bench nights --seed 41 --home life
+      ada bench again 20 --home life --set forge.noise=0
+      ada bench again 20 --home life --order 1 --json | jq '.recall_all, .then.recall_all'
+    """
+    from ada_memory.bench import again
+
+    chosen = options(ctx)
+    if chosen.home is None:
+        raise BadInput("which life?", hint="--home names the home that `ada bench nights` was kept in")
+    result = again.run(chosen.home, night, order, chosen.flags)
+
+    answer(result, as_json, lambda: columns(result))
 
 
 @bench.command("seal")

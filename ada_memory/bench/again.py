@@ -1,0 +1,112 @@
+"""`ada bench again 20`: one night of a life once more, with something changed.
+
+A home that `ada bench nights` has kept enters, figures leave; nothing of the home is changed. The night's
+dreams and its parent's adapter are taken as they were, dataset and training are done anew, and the same
+questions are asked. So what one change brings to a late night is known in minutes. Who tunes by a home's
+questions has used them up: judge by another seed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ada_memory import settings as config
+from ada_memory.bench import day as days
+from ada_memory.bench import nights
+from ada_memory.bench.night import say
+from ada_memory.circadian import heavy
+from ada_memory.circadian.bundle import Emit, Ending, NightBundle, begin, finish, read_bundle
+from ada_memory.engines.engine import Hardware, open_engine
+from ada_memory.errors import AdaError, BadInput
+from ada_memory.records import StageName
+from ada_memory.seedling import exam
+from ada_memory.settings import Home, Settings
+from ada_memory.sovereign.disk import read_lines
+
+KEPT: tuple[StageName, ...] = ("gather", "dream", "verify")
+"""Stages that are taken as they were."""
+WORK: Mapping[StageName, Callable[[NightBundle, Emit], Ending]] = {
+    "dataset": heavy.dataset, "train": heavy.train,
+}  # fmt: skip
+"""Stages that are done anew."""
+
+
+def run(
+    home: Path, night: int, order: int = 0, settings: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """Train the night again; returns the figures, and under "then" those of the night itself.
+
+    Another `order` draws another order of rows and other strangers: how much is chance.
+
+    Raises:
+        BadInput: the home holds no such night, or not what it was made of.
+        BadSetting: a setting is unknown or cannot be used.
+    """
+    place = Home(home.resolve())
+    lines: list[dict[str, Any]] = read_lines(place.root / nights.DIARY)
+    head, *rows = lines or [{}]
+    if not 1 <= night <= len(rows):
+        hint = "--home names a home that such a run was kept in"
+        raise BadInput(f"{home} holds {len(rows)} nights of `ada bench nights`", hint=hint)
+    taught = days.calendar(night, int(head["facts_per_night"]), int(head["seed"]))
+    then = rows[night - 1]
+    old = read_bundle(place.nights / str(then["name"]))
+    with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
+        kept_back = Path(scratch) / "withheld.txt"
+        kept_back.write_text("\n".join(days.withheld([t for day in taught for t in day])) + "\n", "utf-8")
+        chosen = _changed(old.settings, {**(settings or {}), "forge.withhold": str(kept_back)})
+        # the parent speaks as base and adapter: its merged weights are long gone
+        again = replace(
+            old, folder=Path(scratch) / old.night, seed=old.seed + order, model=old.base, settings=chosen
+        )
+        began = time.monotonic()
+        trained = _repeat(old, again)
+        seconds = time.monotonic() - began
+        model = chosen.model
+        engine = open_engine(
+            model.engine, again.base, again.done("train") / again.adapter_name,
+            Hardware(model.device, model.dtype, model.threads),
+        )  # fmt: skip
+        found = nights.ask(engine, taught, exam.core_exam("judge", int(head["seed"]), nights.EXAM_SCALE))
+        asked = [question for day in taught for question in days.questions(day)]
+        return {
+            "night": night, "seed": head["seed"], "order": order, "settings": dict(settings or {}), **found,
+            "probability": round(days.probability(engine, asked), 4), **trained,
+            "seconds": round(seconds, 1), "then": {name: then.get(name) for name in (*found, *trained)},
+        }  # fmt: skip
+
+
+def _changed(kept: Settings, flags: Mapping[str, str]) -> Settings:
+    """The settings of a night with some of them changed."""
+    own = {f"{section}.{key}": value for section, values in kept for key, value in values}
+    return config.load(Path(os.devnull), {}, {**own, **flags})
+
+
+def _repeat(old: NightBundle, again: NightBundle) -> dict[str, object]:
+    """Dataset and training in a folder of their own; returns what tells trainings apart.
+
+    Raises:
+        BadInput: the night's dreams were cleared away.
+        AdaError: a stage failed.
+    """
+    for stage in KEPT:
+        if not old.done(stage).is_dir():
+            raise BadInput(f"night {old.night} has no {stage} any more: it was cleared away")
+        shutil.copytree(old.done(stage), again.done(stage))
+    for stage, work in WORK.items():
+        say(f"{stage} of night {old.night}, once more")
+        begin(again, stage)
+        now = datetime.now(UTC)
+        ending = work(again, lambda _: None)
+        record = finish(again, stage, ending, now, now)
+        if record.outcome != "done":
+            raise AdaError(f"{stage} ended: {record.reason}")
+    return {name: record.figures.get(name) for name in ("steps", "epochs", "stop_recall")}
