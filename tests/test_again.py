@@ -14,7 +14,7 @@ import pytest
 
 from ada_memory.bench import again, nights, tiny
 from ada_memory.bench import day as days
-from ada_memory.circadian.bundle import NightBundle, write_bundle
+from ada_memory.circadian.bundle import Done, NightBundle, finish, write_bundle
 from ada_memory.errors import BadInput, BadSetting
 from ada_memory.records import Dream, StageName
 from ada_memory.settings import Home, Settings
@@ -42,8 +42,10 @@ def a_life(root: Path) -> Home:
         ("verify", "dreams", [asdict(replace(dream, accepted=True, score=1.0)) for dream in dreams]),
     )  # fmt: skip
     for stage, name, rows in made:
-        bundle.done(stage).mkdir(parents=True, exist_ok=True)
-        write_lines(bundle.done(stage) / f"{name}.jsonl", rows)
+        bundle.work(stage).mkdir(parents=True, exist_ok=True)
+        write_lines(bundle.work(stage) / f"{name}.jsonl", rows)
+    for stage in again.KEPT:
+        finish(bundle, stage, Done(), bundle.opened_at, bundle.opened_at)
     write_bundle(bundle)
     for line in (
         {"seed": 7, "facts_per_night": 2, "before": {"all": 0}},

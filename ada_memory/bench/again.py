@@ -12,9 +12,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from ada_memory import settings as config
 from ada_memory.bench import day as days
 from ada_memory.bench import nights
 from ada_memory.bench.night import say
-from ada_memory.circadian import heavy
-from ada_memory.circadian.bundle import Emit, Ending, NightBundle, begin, finish, read_bundle
-from ada_memory.engines.engine import Hardware, open_engine
+from ada_memory.circadian.bundle import NightBundle, read_bundle, read_result
+from ada_memory.circadian.sleeper import sleep
+from ada_memory.circadian.stages import HEAVY
+from ada_memory.engines.engine import open_engine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import StageName
 from ada_memory.seedling import exam
@@ -32,11 +32,7 @@ from ada_memory.settings import Home, Settings
 from ada_memory.sovereign.disk import read_lines
 
 KEPT: tuple[StageName, ...] = ("gather", "dream", "verify")
-"""Stages that are taken as they were."""
-WORK: Mapping[StageName, Callable[[NightBundle, Emit], Ending]] = {
-    "dataset": heavy.dataset, "train": heavy.train,
-}  # fmt: skip
-"""Stages that are done anew."""
+"""Stages that are taken as they were; those that follow are slept again."""
 
 
 def run(
@@ -60,8 +56,7 @@ def run(
     then = rows[night - 1]
     old = read_bundle(place.nights / str(then["name"]))
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
-        kept_back = Path(scratch) / "withheld.txt"
-        kept_back.write_text("\n".join(days.withheld([t for day in taught for t in day])) + "\n", "utf-8")
+        kept_back = days.keep_back([item for day in taught for item in day], Path(scratch))
         chosen = _changed(old.settings, {**(settings or {}), "forge.withhold": str(kept_back)})
         # the parent speaks as base and adapter: its merged weights are long gone
         again = replace(
@@ -70,11 +65,7 @@ def run(
         began = time.monotonic()
         trained = _repeat(old, again)
         seconds = time.monotonic() - began
-        model = chosen.model
-        engine = open_engine(
-            model.engine, again.base, again.done("train") / again.adapter_name,
-            Hardware(model.device, model.dtype, model.threads),
-        )  # fmt: skip
+        engine = open_engine(chosen.model.engine, again.base, again.done("train") / again.adapter_name)
         found = nights.ask(engine, taught, exam.core_exam("judge", int(head["seed"]), nights.EXAM_SCALE))
         asked = [question for day in taught for question in days.questions(day)]
         return {
@@ -101,12 +92,13 @@ def _repeat(old: NightBundle, again: NightBundle) -> dict[str, object]:
         if not old.done(stage).is_dir():
             raise BadInput(f"night {old.night} has no {stage} any more: it was cleared away")
         shutil.copytree(old.done(stage), again.done(stage))
-    for stage, work in WORK.items():
-        say(f"{stage} of night {old.night}, once more")
-        begin(again, stage)
-        now = datetime.now(UTC)
-        ending = work(again, lambda _: None)
-        record = finish(again, stage, ending, now, now)
-        if record.outcome != "done":
-            raise AdaError(f"{stage} ended: {record.reason}")
+    sleep(again, "train", _tell, HEAVY)
+    record = next(found for stage in ("train", "dataset") if (found := read_result(again, stage)))
+    if record.outcome != "done":
+        raise AdaError(f"{record.name} ended: {record.reason}")
     return {name: record.figures.get(name) for name in ("steps", "epochs", "stop_recall")}
+
+
+def _tell(event: dict[str, object]) -> None:
+    if event.get("state") == "started":
+        say(f"{event['stage']} of night {event['night']}, once more")

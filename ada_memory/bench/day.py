@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from ada_memory.engines.engine import Engine
@@ -74,6 +75,13 @@ def withheld(told: Sequence[Told]) -> list[str]:
         for judge in item.judges:
             out |= {world.framed(judge, frame, keep): None for frame in world.ASK_FRAMES}
     return list(out)
+
+
+def keep_back(told: Sequence[Told], folder: Path) -> Path:
+    """Write what judges to a file in `folder`, for `forge.withhold`; returns the file."""
+    file = folder / "withheld.txt"
+    file.write_text("\n".join(withheld(told)) + "\n", "utf-8")
+    return file
 
 
 def questions(told: Sequence[Told]) -> list[Question]:

@@ -28,9 +28,8 @@ def run(home: Path | None = None) -> int:
     asked = days.questions(SAMPLE)
     core = exam.core_exam("judge", 0)
     keep = home or Path(tempfile.mkdtemp(prefix="ada-first-night-"))
-    kept_back = keep / "withheld.txt"
     keep.mkdir(parents=True, exist_ok=True)
-    kept_back.write_text("\n".join(days.withheld(SAMPLE)) + "\n", "utf-8")
+    kept_back = days.keep_back(SAMPLE, keep)
     console.rule("[bold]Morning: a daemon starts")
     console.print(f"A real daemon on a throw-away home: {keep}")
     with house(keep, {"sunset.at": "", "sunset.capacity": CAPACITY, "forge.withhold": kept_back}) as ada:

@@ -41,8 +41,7 @@ def run(
     told = days.day(facts, seed)
     asked, styled, core = days.questions(told), days.manners(told), exam.core_exam("judge", seed, 2)
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
-        kept_back = Path(scratch) / "withheld.txt"
-        kept_back.write_text("\n".join(days.withheld(told)) + "\n", "utf-8")
+        kept_back = days.keep_back(told, Path(scratch))
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             before = ada.engine()

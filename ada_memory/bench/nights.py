@@ -46,8 +46,7 @@ def run(
     calendar = days.calendar(nights, facts_per_night, seed)
     core = exam.core_exam("judge", seed, EXAM_SCALE)
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
-        kept_back = Path(scratch) / "withheld.txt"
-        kept_back.write_text("\n".join(days.withheld([t for day in calendar for t in day])) + "\n", "utf-8")
+        kept_back = days.keep_back([told for day in calendar for told in day], Path(scratch))
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             diary = ada.home.root / DIARY

@@ -150,9 +150,7 @@ def living(
         AdaError: the daemon or a night failed.
     """
     with tempfile.TemporaryDirectory(prefix="ada-seal-") as scratch:
-        kept_back = Path(scratch) / "withheld.txt"
-        withheld = days.withheld([item for told in drawn.told for item in told])
-        kept_back.write_text("\n".join(withheld) + "\n", "utf-8")
+        kept_back = days.keep_back([item for told in drawn.told for item in told], Path(scratch))
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             watch = _Watch("ada", drawn, ada.engine())

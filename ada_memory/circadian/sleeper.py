@@ -18,6 +18,7 @@ from typing import TextIO, cast
 
 from ada_memory.child import ORPHANED, end_with_parent, keep_stdout
 from ada_memory.circadian.bundle import (
+    Emit,
     Ending,
     NightBundle,
     begin,
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def sleep(night: NightBundle, until: StageName, emit: Events, module: str) -> None:
+def sleep(night: NightBundle, until: StageName, emit: Emit, module: str) -> None:
     """Run every heavy stage that has not ended, in order, until one does not end well."""
     for stage in STAGES[: position(until) + 1]:
         if not stage.heavy:
@@ -85,7 +86,7 @@ def sleep(night: NightBundle, until: StageName, emit: Events, module: str) -> No
             return
 
 
-def _guarded(name: StageName, night: NightBundle, emit: Events, module: str) -> Ending:
+def _guarded(name: StageName, night: NightBundle, emit: Emit, module: str) -> Ending:
     try:
         return run_stage(name, night, emit, module)
     except Exception as error:  # noqa: BLE001  the stage runner: whatever a stage raises halts the night

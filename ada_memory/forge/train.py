@@ -110,7 +110,7 @@ def train(
     """
     if not dataset.train:
         raise BadInput("there is nothing to train on: no dream was accepted")
-    fresh = newness(dataset.train)
+    fresh = _newness(dataset.train)
     plan = TrainPlan(
         rank=settings.rank,
         alpha=settings.alpha,
@@ -141,7 +141,7 @@ def epochs(rows: Sequence[Sample], settings: ForgeSettings) -> int:
     return min(max(settings.epochs, math.ceil(settings.steps / each)), 2 * settings.epochs)
 
 
-def newness(rows: Sequence[Sample]) -> float:
+def _newness(rows: Sequence[Sample]) -> float:
     """The share of what is new among what is new and what is rehearsed; 1 if nothing is new.
 
     The more is rehearsed, the more steps there are and the less each may move. With the root of it as
