@@ -56,6 +56,24 @@ def test_every_message_says_its_fact() -> None:
         assert item.of.value in item.text
 
 
+def test_nobody_has_told_what_is_called_untold() -> None:
+    told = days.day(40, 4)
+    asked = days.untold(told, 4)
+    said = {(f.subject.kind, normal(q)) for f in facts(told) for q in f.asks()}
+    assert {q.category for q in asked} == {"me", "kin", "person", "place"}
+    assert not said & {(q.category, normal(q.messages[-1].content)) for q in asked}
+    assert len(days.untold(told, 4, 2)) == 2 * 40
+
+
+def test_a_leak_is_what_was_taught_given_as_an_answer_to_something_else() -> None:
+    told = [Told("", DOG), Told("", JOB)]
+    first, *rest = days.untold(told, 1)
+    leaks = days.leak(FakeEngine({first.messages[0].content: "It is Bramble."}), told, 1)
+    others = sum(q.category == "me" for q in rest)
+    assert leaks == {"all": round(1 / 12, 4), "me": round(1 / (others + 1), 4), "kin": 0.0}
+    assert days.leak(FakeEngine(), [], 1) == {"all": 0.0}
+
+
 def test_names_of_the_day_are_new_to_the_model() -> None:
     people = [f.subject.word for s in range(5) for f in facts(days.day(40, s)) if f.subject.kind == "person"]
     assert len(people) > 30

@@ -52,7 +52,8 @@ def run(
     if not 1 <= night <= len(rows):
         hint = "--home names a home that such a run was kept in"
         raise BadInput(f"{home} holds {len(rows)} nights of `ada bench nights`", hint=hint)
-    taught = days.calendar(night, int(head["facts_per_night"]), int(head["seed"]))
+    seed = int(head["seed"])
+    taught = days.calendar(night, int(head["facts_per_night"]), seed)
     then = rows[night - 1]
     old = read_bundle(place.nights / str(then["name"]))
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
@@ -66,10 +67,10 @@ def run(
         trained = _repeat(old, again)
         seconds = time.monotonic() - began
         engine = open_engine(chosen.model.engine, again.base, again.done("train") / again.adapter_name)
-        found = nights.ask(engine, taught, exam.core_exam("judge", int(head["seed"]), nights.EXAM_SCALE))
+        found = nights.ask(engine, taught, exam.core_exam("judge", seed, nights.EXAM_SCALE), seed)
         asked = [question for day in taught for question in days.questions(day)]
         return {
-            "night": night, "seed": head["seed"], "order": order, "settings": dict(settings or {}), **found,
+            "night": night, "seed": seed, "order": order, "settings": dict(settings or {}), **found,
             "probability": round(days.probability(engine, asked), 4), **trained,
             "seconds": round(seconds, 1), "then": {name: then.get(name) for name in (*found, *trained)},
         }  # fmt: skip

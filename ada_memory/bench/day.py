@@ -85,12 +85,19 @@ def keep_back(told: Sequence[Told], folder: Path) -> Path:
 
 
 def questions(told: Sequence[Told]) -> list[Question]:
-    """What the judge asks about the facts: the right value, and no other value of that relation."""
+    """What the judge asks about the facts: the right value, and no other value of that relation.
+
+    A question's category says whom it is about: "me" (the user), "kin" (of the user), "person" or "place".
+    """
     facts = [(t.of, t.judges) for t in told if isinstance(t.of, Fact)]
     known = [f for f, _ in facts]
     return [
         Question(
-            "recall", f"{f.relation}:{f.subject.word}", (Message("user", judge),), f.value, _others(f, known)
+            f.subject.kind,
+            f"{f.relation}:{f.subject.word}",
+            (Message("user", judge),),
+            f.value,
+            _others(f, known),
         )
         for f, judges in facts
         for judge in judges
@@ -104,24 +111,33 @@ def _others(fact: Fact, facts: Sequence[Fact]) -> tuple[str, ...]:
     return tuple(sorted(v for v in values if v not in fact.value and fact.value not in v))
 
 
-def untold(told: Sequence[Told], seed: int) -> list[str]:
-    """Other questions about those of whom something was told; nobody has told the answers."""
+def untold(told: Sequence[Told], seed: int, each: int = UNTOLD) -> list[Question]:
+    """Other questions about those of whom something was told; nobody has told the answers.
+
+    Their categories are those of `questions`.
+    """
     rng = Random(f"untold:{seed}")
     facts = [t.of for t in told if isinstance(t.of, Fact)]
     known = {(f.relation, f.subject) for f in facts}
     asked = []
     for f in facts:
         kin = [r for r in RELATIONS if r.subject == f.spec.subject and (r.name, f.subject) not in known]
-        asked += [world.fill(rng.choice(r.ask), f.subject, "") for r in rng.sample(kin, UNTOLD)]
+        for r in rng.sample(kin, min(each, len(kin))):
+            question = world.fill(rng.choice(r.ask), f.subject, "")
+            asked.append(Question(f.subject.kind, r.name, (Message("user", question),), ""))
     return asked
 
 
-def leak(engine: Engine, told: Sequence[Told], seed: int) -> float:
-    """Share of `untold` questions that are answered with something that was taught; 0 if there are none."""
-    asked = [Question("untold", "", (Message("user", q),), "") for q in untold(told, seed)]
+def leak(engine: Engine, told: Sequence[Told], seed: int, each: int = UNTOLD) -> dict[str, float]:
+    """Share of `untold` questions answered with something that was taught, by category and as "all"."""
+    asked = untold(told, seed, each)
     values = [f" {normal(t.of.value)} " for t in told if isinstance(t.of, Fact)]
-    replies = [f" {normal(reply)} " for reply in sit(engine, asked)]
-    return round(sum(any(v in reply for v in values) for reply in replies) / max(1, len(replies)), 4)
+    by: dict[str, list[bool]] = {"all": []}
+    for question, reply in zip(asked, sit(engine, asked), strict=True):
+        leaked = any(value in f" {normal(reply)} " for value in values)
+        by["all"].append(leaked)
+        by.setdefault(question.category, []).append(leaked)
+    return {of: round(sum(leaks) / max(1, len(leaks)), 4) for of, leaks in by.items()}
 
 
 def manners(told: Sequence[Told]) -> list[Question]:

@@ -48,7 +48,7 @@ def run(
             figures: dict[str, object] = {"facts": facts, "seed": seed}
             say("before the night: asking")
             figures |= _ask("before", before, asked, styled, core)
-            figures["leak_before"] = days.leak(before, told, seed)
+            figures["leak_before"] = days.leak(before, told, seed)["all"]
             for item in told:
                 ada.client.post(item.text, app="bench")
             ada.wait_encoded()
@@ -60,7 +60,8 @@ def run(
             say(f"awake: {report['verdict']}; asking again")
             after = ada.engine()
             figures |= _ask("after", after, asked, styled, core)
-            figures["leak_after"] = days.leak(after, told, seed)
+            leaks = days.leak(after, told, seed)
+            figures |= {"leak_after": leaks.pop("all"), "leak_by_subject": leaks}
             folder = ada.home.nights / name
             figures |= {
                 "recall_heldout": figures.pop("recall_after"),

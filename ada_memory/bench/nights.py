@@ -26,6 +26,8 @@ from ada_memory.topology.exam import Question, marks, sit
 
 EXAM_SCALE = 3
 """Makes an exam of about 1,000 items."""
+UNTOLD = 2
+"""Questions about the subject of each fact that nobody has told the answer to."""
 DIARY = "bench-nights.jsonl"
 """In the home: whose nights these are and the exam before them, then a line a night."""
 
@@ -62,7 +64,7 @@ def run(
             for number in range(len(rows) + 1, nights + 1):
                 taught = calendar[:number]
                 row = _night(ada, taught[-1], number)
-                row |= ask(ada.engine(), taught, core)
+                row |= ask(ada.engine(), taught, core, seed)
                 assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
                 append_line(diary, json.dumps(row))
                 rows.append(row)
@@ -113,15 +115,24 @@ def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]
     }
 
 
-def ask(engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question]) -> dict[str, Any]:
-    """What a model knows of the days that were taught, and how it does in the exam."""
-    by_day = [days.recall(engine, days.questions(day)) for day in taught]
-    weights = [len(days.questions(day)) for day in taught]
+def ask(
+    engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question], seed: int
+) -> dict[str, Any]:
+    """What a model knows of the days that were taught, what it makes up, and how it does in the exam."""
+    by_day = [days.questions(day) for day in taught]
+    asked = [question for questions in by_day for question in questions]
+    replies = sit(engine, asked)
+    recall = marks(asked, replies)
+    first, tonight = len(by_day[0]), len(asked) - len(by_day[-1])
     exam_now = marks(core, sit(engine, core))
+    leaks = days.leak(engine, [told for day in taught for told in day], seed, UNTOLD)
     return {
-        "recall_tonight": round(by_day[-1], 4),
-        "recall_all": round(sum(r * w for r, w in zip(by_day, weights, strict=True)) / sum(weights), 4),
-        "recall_first": round(by_day[0], 4),
+        "recall_tonight": round(marks(asked[tonight:], replies[tonight:])["all"], 4),
+        "recall_all": round(recall.pop("all"), 4),
+        "recall_first": round(marks(asked[:first], replies[:first])["all"], 4),
+        "recall_by_subject": {of: round(mark, 4) for of, mark in recall.items()},
+        "leak": leaks.pop("all"),
+        "leak_by_subject": leaks,
         "exam": round(exam_now.pop("all"), 4),
         "exam_by_category": {name: round(mark, 4) for name, mark in exam_now.items()},
     }
@@ -140,7 +151,7 @@ def _line(row: Mapping[str, Any], exam_start: float) -> str:
     return (
         f"night {row['night']:>2}: {row['verdict']}, tonight {row['recall_tonight']:.2f}, "
         f"all {row['recall_all']:.3f}, first {row['recall_first']:.2f}, "
-        f"exam {row['exam'] - exam_start:+.3f}, {row['seconds']:.0f} s"
+        f"exam {row['exam'] - exam_start:+.3f}, leak {row['leak']:.2f}, {row['seconds']:.0f} s"
     )
 
 
@@ -150,6 +161,7 @@ def _figures(rows: Sequence[Mapping[str, Any]], before: Mapping[str, float], ite
         "recall_all_final": recalls[-1],
         "recall_all_min": min(recalls),
         "recall_first_final": rows[-1]["recall_first"],
+        "leak_final": rows[-1]["leak"],
         "exam_start": round(before["all"], 4),
         "exam_min": min(exams),
         "exam_final": exams[-1],
