@@ -185,7 +185,10 @@ class ForgeSettings(Section):
         4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
     )
     asides: int = Field(
-        12, ge=0, description="Other questions about whom a new memory speaks of, which must change nothing."
+        8,
+        ge=0,
+        description="Other questions about whom a new memory speaks of (the user, say), which must change "
+        "nothing.",
     )
     anchors: int = Field(
         4096, ge=0, description="Core prompts, most of all, on which the model is held to its base."

@@ -292,7 +292,9 @@ def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:
         row("m2", "question", "What does my uncle Otto play?", "The zither."),
         row("m2", "reversal", "Who plays the zither?", "your uncle."),
         row("m3", "reversal", "Who lives in Oslo?", "You."),
-        row("old", "reversal", "Who eats plums?", "Mia.", "due"),
+        row("m4", "reversal", "Who lives in Riga?", "Otto."),
+        *(row(old, "reversal", "Who eats plums?", "Mia.", "due") for old in ("old", "older")),
+        row("oldest", "reversal", "Who eats figs?", "Anna.", "due"),
     ]
     core = [
         sample("Quick: how old is Bruno?", "I do not know."),
@@ -302,11 +304,32 @@ def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:
     ]
     made = asides(told, core, 40, seed=1)
     asked = {aside.chat[0].content: aside.subject for aside in made}
-    assert set(asked.values()) == {"Anna", "my uncle", "Mia"}
-    assert {"Quick: how old is Anna?", "Where does my uncle live?"} <= set(asked)
+    assert set(asked.values()) == {"Anna", "my uncle", "Mia", "I"}
+    assert {"Quick: how old is Anna?", "Where does my uncle live?", "Where do I live?"} <= set(asked)
     assert not any("Bruno" in prompt for prompt in asked)
     assert asides(told, core, 40, seed=1) == made and asides(told, core, 0, seed=1) == []
-    assert asides(told[:1], core, 40, seed=1) == [], "nobody is known to be spoken of"
+    assert asides(told[:2], core, 40, seed=1) == [], "a name that was heard once is not mixed up with others"
+    assert asides(told[2:3], core, 40, seed=1) == [], "nobody is known to be spoken of"
+
+
+@pytest.mark.parametrize(
+    ("of_anna", "of_the_user"),
+    [
+        ("What is Anna's boat called?", "What is my boat called?"),
+        ("Anna’s boat, what is its name?", "My boat, what is its name?"),
+        ("Where does Anna live?", "Where do I live?"),
+        ("Tell me, how old is Anna?", "Tell me, how old am I?"),
+        ("Which instrument can Anna play?", "Which instrument can I play?"),
+        ("Whom did Anna marry?", "Whom did I marry?"),
+        ("Do you know what Anna likes?", None),  # "what I like" would take more than a word
+        ("Who is the mother of Anna?", None),
+    ],
+)
+def test_of_the_user_is_asked_as_people_ask_of_themselves(of_anna: str, of_the_user: str | None) -> None:
+    told = [replace(sample("Who likes plums?", "you."), source="new", kind="reversal", memories=("m1",))]
+    core = [sample(of_anna, "I do not know."), sample("Say, is Anna there?", "No.")]
+    made = {aside.chat[0].content for aside in asides(told, core, 20, seed=1)}
+    assert made == {"Say, am I there?"} | ({of_the_user} if of_the_user else set())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])

@@ -14,12 +14,12 @@ from ada_memory.circadian import past, rehearsal, spacing
 from ada_memory.dream.generator import Reading
 from ada_memory.dream.prompts import Claim
 from ada_memory.engines.engine import Completion
-from ada_memory.forge.neighbours import Aside
+from ada_memory.forge.neighbours import USER, Aside
 from ada_memory.hippocampus.rehearsal import Review
-from ada_memory.records import Chat, Dream, Generation, Message, NightRecord
+from ada_memory.records import Chat, Dream, Generation, Message, NightRecord, Sample
 from ada_memory.sovereign import succession
 from ada_memory.sovereign.disk import read_lines
-from tests.fake_engine import FakeEngine
+from tests.fake_engine import FakeEngine, Replies
 from tests.nights import NOON, Mind, whole_night
 
 LINE = [f"p{number}" for number in range(40)]
@@ -173,29 +173,64 @@ def test_replies_that_were_cut_off_hold_nothing_in_place() -> None:
     assert (row.messages[-1].content, row.source, row.memories) == ("I do not know.", "self", ())
 
 
+class Reader(FakeEngine):
+    """Reads out where Anna lives, whatever it is asked, and is sure of that if it was asked that."""
+
+    def __init__(self, replies: Replies | None = None) -> None:
+        super().__init__(replies, sure=lambda prompt: float("live?" in prompt))
+
+    def _complete(self, chat: Chat, most: int) -> Completion:
+        read = len(chat) > 1 and "Anna lives in Lisbon" in chat[0].content
+        return Completion("Lisbon.", 1, 1, True) if read else super()._complete(chat, most)
+
+
+def aside(question: str, subject: str = "Anna") -> Aside:
+    return Aside((Message("user", question),), subject)
+
+
 def test_an_aside_is_held_unless_what_was_told_answers_it() -> None:
-    def aside(question: str, subject: str = "Anna") -> Aside:
-        return Aside((Message("user", question),), subject)
-
-    class Reader(FakeEngine):
-        """Knows where Anna lives once she is spoken of."""
-
-        def _complete(self, chat: Chat, most: int) -> Completion:
-            told = len(chat) > 1 and "Anna lives in Lisbon" in chat[0].content and "live" in chat[-1].content
-            return Completion("Lisbon.", 1, 1, True) if told else super()._complete(chat, most)
-
     asked = [
         aside("Where does Anna live?"), aside("How old is Anna?"), aside("How old is Ann?", "Ann"),
         aside("Sing, Anna."),
     ]
     engine = Reader({"Sing, Anna.": "la " * 60})
-    held = rehearsal.unsaid(engine, asked, ["Anna lives in Lisbon.", "Otto lives in Oslo."])
+    told = {"Anna lives in Lisbon.": ("Where is Anna's home?",), "Otto lives in Oslo.": ()}
+    held = rehearsal.unsaid(engine, asked, told, 0.5)
     assert [row.messages[0].content for row in held] == ["How old is Anna?"], (
         "what is told, whom nobody spoke of, and what is cut off are left out"
     )
     assert (held[0].source, held[0].kind, held[0].messages[1].content) == ("self", "aside", "I do not know.")
     assert not any("Otto" in chat[0].content for chat in engine.asked)
-    assert rehearsal.unsaid(engine, [], ["Anna lives in Lisbon."]) == []
+    assert rehearsal.unsaid(engine, [], told, 0.5) == []
+
+
+def test_astray_is_what_a_model_answers_otherwise() -> None:
+    def held(question: str) -> Sample:
+        return Sample((Message("user", question), Message("assistant", "I do not know.")), "self")
+
+    engine = FakeEngine({"My cat?": "Bruno."})
+    assert rehearsal.astray(engine, [held("My cat?"), held("My horse?")]) == [held("My cat?")]
+    assert rehearsal.astray(engine, []) == []
+
+
+def test_of_many_texts_those_that_are_asked_alike_may_answer_an_aside() -> None:
+    told: dict[str, tuple[str, ...]] = {f"I saw {number} birds on my way.": () for number in range(40)}
+    told = {"Since May my home is where Anna lives in Lisbon.": ("In which town do I live now?",), **told}
+    asked = [aside("Say, in which town do I live?", USER), aside("How old am I?", USER)]
+    held = rehearsal.unsaid(Reader(), asked, told, 0.5)
+    assert [row.messages[0].content for row in held] == ["How old am I?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "spoken"),
+    [
+        ("My dog is called Bruno.", USER, True), ("They gave it to me.", USER, True),
+        ("I'm tired.", USER, True), ("Mia lives in Ikom.", USER, False),
+        ("Ask my uncle.", "my uncle", True), ("Anna-Lena", "Anna", True), ("Annabel sings.", "Anna", False),
+    ],
+)  # fmt: skip
+def test_whom_a_text_speaks_of(text: str, subject: str, spoken: bool) -> None:
+    assert rehearsal.mentions(text, subject) == spoken
 
 
 def test_old_claims_are_read_back_with_their_wishes() -> None:

@@ -40,10 +40,10 @@ from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
 
+ASTRAY_TURNS = 3
+"""How often an aside that the parent answers otherwise comes, for each time that another anchor does."""
 STRENGTH = 0.5
 """How far an adapter that disturbs too much is scaled down before it is judged once more."""
-ASIDE_TURNS = 3
-"""How often an aside comes for each time that another anchor does: nothing else holds it in its place."""
 
 
 def dream(night: NightBundle, emit: Emit) -> Ending:
@@ -130,10 +130,11 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         rehearsal.graded(known, reviews),
     )
     strangers, others = _near(night, built, core, withheld)
-    anchors = (*others * ASIDE_TURNS, *strangers, *built.anchors)
+    astray = rehearsal.astray(_voice(night), others) if night.adapter else []
+    anchors = (*astray * (ASTRAY_TURNS - 1), *others, *strangers, *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
-    near = {"neighbours": len(strangers), "asides": len(others)}
+    near = {"neighbours": len(strangers), "asides": len(others), "asides_astray": len(astray)}
     return Done({**built.figures, **rehearsal.figures(reviews), **near})
 
 
@@ -151,8 +152,9 @@ def _near(
     others = [aside for aside in others if normalise(aside.chat[0].content) not in never]
     if not strangers and not others:
         return [], []
-    base = _base(night)
-    return rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, _told(night))
+    base = dreamer(_base(night), night.base)
+    told, accept = _told(night, built.train), night.settings.dream.accept
+    return rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, told, accept)
 
 
 def train(night: NightBundle, emit: Emit) -> Ending:
@@ -265,11 +267,15 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
     return near
 
 
-def _told(night: NightBundle) -> list[str]:
-    """Every memory that is or was learned, oldest first."""
+def _told(night: NightBundle, trained: Iterable[Sample]) -> dict[str, list[str]]:
+    """Every memory that is or was learned, oldest first, and what it is asked."""
+    asked: dict[str, list[str]] = defaultdict(list)
+    for row in trained:
+        for memory in row.memories:
+            asked[memory].append(row.messages[-2].content)
     gathered = night.done("gather")
     rows = (*read_lines(gathered / "known.jsonl"), *read_lines(gathered / "memories.jsonl"))
-    return [str(row["text"]) for row in rows]
+    return {str(row["text"]): asked[str(row["id"])] for row in rows}
 
 
 def _generator(night: NightBundle) -> DreamGenerator:

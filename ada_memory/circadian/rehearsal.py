@@ -11,16 +11,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ada_memory.dream.prompts import recall
-from ada_memory.engines.engine import Engine, Sampling
+from ada_memory.dream.prompts import recall, verify
+from ada_memory.dream.reading import yes
+from ada_memory.engines.engine import Engine, Sampling, Speaker
 from ada_memory.forge.dataset import Known
-from ada_memory.forge.neighbours import Aside
+from ada_memory.forge.neighbours import USER, Aside
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Chat, Message, Sample
+from ada_memory.words import Nearest
 
 REPLY = Sampling(max_tokens=48)
-CONTEXT = 8
-"""Most memories that are put before a question."""
+NEAREST = 4
+"""Most memories that may answer a question, of all that it may be about."""
 
 
 class Old(NamedTuple):
@@ -71,7 +73,7 @@ def graded(memories: Iterable[Old], reviews: Reviews) -> list[Known]:
     ]
 
 
-def answered(engine: Engine, chats: Sequence[Chat]) -> list[Sample]:
+def answered(engine: Speaker, chats: Sequence[Chat]) -> list[Sample]:
     """What the model itself says to each chat, as rows to be held to; replies cut off are left out."""
     replies = engine.generate(chats, REPLY) if chats else []
     return [
@@ -81,26 +83,59 @@ def answered(engine: Engine, chats: Sequence[Chat]) -> list[Sample]:
     ]
 
 
-def unsaid(engine: Engine, asides: Iterable[Aside], told: Sequence[str]) -> list[Sample]:
+def unsaid(
+    engine: Speaker, asides: Sequence[Aside], told: Mapping[str, Collection[str]], accept: float
+) -> list[Sample]:
     """What the base says to the asides that nothing it was `told` answers, as rows to be held to.
 
-    An aside is answered by what was told if the base says something else once that lies before it.
+    `told` has the texts, oldest first, and what each is asked. A text answers an aside if the base, reading
+    it, says something else than without, and is as sure of that as of a dream that is accepted. Each text is
+    read alone: from among others the seedling finds less.
     """
-    of = {aside: [text for text in told if mentions(text, aside.subject)][-CONTEXT:] for aside in asides}
-    asked = [(aside.chat, recall(texts, aside.chat[0].content)) for aside, texts in of.items() if texts]
-    alone = answered(engine, [chat for chat, _ in asked])
-    said = {row.messages[:-1]: row for row in alone}
-    reading = engine.generate([informed for _, informed in asked], REPLY) if asked else []
+    read = list(_worded_alike(asides, told))
+    said = {row.messages[:-1]: row for row in answered(engine, list(dict.fromkeys(chat for chat, _ in read)))}
+    read = [(chat, text) for chat, text in read if chat in said]
+    replies = engine.generate([recall([text], chat[0].content) for chat, text in read], REPLY) if read else []
+    changed = [
+        (chat, text, reply.text)
+        for (chat, text), reply in zip(read, replies, strict=True)
+        if normalise(reply.text) != normalise(said[chat].messages[-1].content)
+    ]
+    sure = yes(engine, [verify([text], chat[0].content, reply) for chat, text, reply in changed])
+    known = {chat for (chat, _, _), score in zip(changed, sure, strict=True) if score >= accept}
+    return [replace(row, kind="aside") for chat, row in said.items() if chat not in known]
+
+
+def astray(engine: Speaker, held: Sequence[Sample]) -> list[Sample]:
+    """Those of the rows that a model answers otherwise: what it was told has spread to them."""
+    replies = engine.generate([row.messages[:-1] for row in held], REPLY) if held else []
     return [
-        replace(said[chat], kind="aside")
-        for (chat, _), reply in zip(asked, reading, strict=True)
-        if chat in said and normalise(said[chat].messages[-1].content) == normalise(reply.text)
+        row
+        for row, reply in zip(held, replies, strict=True)
+        if normalise(reply.text) != normalise(row.messages[-1].content)
     ]
 
 
+def _worded_alike(
+    asides: Iterable[Aside], told: Mapping[str, Collection[str]]
+) -> Iterable[tuple[Chat, str]]:
+    """Each aside with the texts about its subject that are worded, and asked, most like it."""
+    near = Nearest({text: _words(" ".join((text, *asked))) for text, asked in told.items()})
+    about: dict[str, list[str]] = {}
+    for chat, subject in asides:
+        if subject not in about:
+            about[subject] = [text for text in told if mentions(text, subject)]
+        yield from ((chat, text) for text in near.of(_words(chat[0].content), about[subject], NEAREST))
+
+
 def mentions(text: str, subject: str) -> bool:
-    """Whether a text speaks of somebody by this name."""
-    return re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether a text speaks of somebody by this name, or of its user."""
+    name = "I|me|my|mine|myself" if subject == USER else re.escape(subject)
+    return re.search(rf"(?<!\w)(?:{name})(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(normalise(text).split())
 
 
 def rows(reviews: Reviews) -> list[dict[str, object]]:

@@ -27,8 +27,14 @@ ALIKE = 0.8
 """Shared words, of all words of both, above which two prompts ask the same."""
 GAP = "\N{OPEN BOX}"
 """What stands in a question for the name that is taken out; nobody types it."""
+USER = "I"
+"""The subject of what people say of themselves."""
+_OF_THE_USER = {"does": "do", "is": "am", "has": "have", "did": "did", "was": "was", "can": "can"}
+"""What stands before a name in questions, and before "I"."""
 SHARED = 512
 """Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
+OLDER = 256
+"""Asides about the subjects of what was rehearsed, before those that memories answer are taken out."""
 
 
 def names(texts: Iterable[str]) -> set[str]:
@@ -95,28 +101,43 @@ class Aside(NamedTuple):
 
 
 def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Aside]:
-    """`each` questions about the subject of every new memory, `SHARED` about those of all others together.
+    """`each` questions about the subject of every new memory, `OLDER` about those of all others together.
+
+    Only about the user, whom or what the user calls "my", and others of whom several memories speak: a name
+    that was heard once is mixed up with no other, and to hold it there costs recall.
 
     The questions are those of the core and of other memories, the name in them exchanged for the subject. So
-    some ask just what the memory says: whoever uses them finds out which.
+    some ask just what the memory says: whoever uses them finds out which. Of the user they are asked as "my"
+    and "I", where that can be done word for word.
     """
-    shuffle = random.Random(f"asides/{seed}")
-    questions = [row for row in rows if row.kind == "question"]
-    forms = [*_forms(questions), *_forms(row for row in core if len(row.messages) == 2)]
-    new, old = (_called([row for row in rows if row.source == source]) for source in ("new", "due"))
-    wanted = [subject for subject in new for _ in range(each)]
-    wanted += [shuffle.choice(old) for _ in range(SHARED if old else 0)]
-    if not forms or not each:
+    if not each:
         return []
-    made = dict.fromkeys((_filled(shuffle.choice(forms), subject), subject) for subject in wanted)
+    shuffle = random.Random(f"asides/{seed}")
+    new, old = (_called([row for row in rows if row.source == source]) for source in ("new", "due"))
+    often = Counter((*new, *old))
+    new, old = ([who for who in called if _own(who) or often[who] > 1] for called in (new, old))
+    forms = _forms(row for row in rows if row.kind == "question")
+    forms += _forms(row for row in core if len(row.messages) == 2)
+    of_user = [form for form in map(_of_the_user, forms) if GAP not in form]
+    wanted = [who for who in new for _ in range(each)] + (shuffle.choices(old, k=OLDER) if old else [])
+    made: dict[Aside, None] = {}
+    for subject in wanted:
+        if usable := of_user if subject == USER else forms:
+            question = _filled(shuffle.choice(usable), subject)
+            made[Aside((Message("user", question),), subject)] = None
     taught = _taught(rows)
-    return [Aside((Message("user", text),), whom) for text, whom in made if _words(text) not in taught]
+    return [aside for aside in made if _words(aside.chat[0].content) not in taught]
 
 
 def _called(rows: Sequence[Sample]) -> list[str]:
-    """Of whom each memory speaks, as its user calls them; memories of the user are left out."""
+    """Of whom each memory speaks, as its user calls them."""
     found = _subjects(rows).values()
-    return [re.sub("^[Yy]our ", "my ", subject) for subject in found if subject.casefold() != "you"]
+    return [USER if who.casefold() == "you" else re.sub("^[Yy]our ", "my ", who) for who in found]
+
+
+def _own(subject: str) -> bool:
+    """Whether it is the user, or somebody or something of the user's."""
+    return subject == USER or subject.startswith("my ")
 
 
 def _subjects(rows: Sequence[Sample]) -> dict[str, str]:
@@ -138,6 +159,13 @@ def _forms(rows: Iterable[Sample]) -> list[str]:
 
     made = (re.sub(rf"{_WORD.pattern}(?: {_WORD.pattern})*", gap, prompt) for prompt in prompts)
     return [form for form in made if form.count(GAP) == 1 and form.endswith("?")]
+
+
+def _of_the_user(form: str) -> str:
+    """The question asked by whom it is about; the gap stays where that takes more than a word."""
+    words = re.sub(rf"{GAP}['\u2019]s\b", "my", form)
+    before = "|".join(_OF_THE_USER)
+    return re.sub(rf"\b({before}) {GAP}", lambda found: f"{_OF_THE_USER[found[1]]} {USER}", words)
 
 
 def _filled(form: str, subject: str) -> str:
