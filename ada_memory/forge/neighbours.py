@@ -33,8 +33,8 @@ _OF_THE_USER = {"does": "do", "is": "am", "has": "have", "did": "did", "was": "w
 """What stands before a name in questions, and before "I"."""
 SHARED = 512
 """Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
-OLDER = 256
-"""Asides about the subjects of what was rehearsed, before those that memories answer are taken out."""
+BESIDES = 256
+"""Asides about any subject, besides those about the new ones; what memories answer is still among them."""
 
 
 def names(texts: Iterable[str]) -> set[str]:
@@ -101,7 +101,7 @@ class Aside(NamedTuple):
 
 
 def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Aside]:
-    """`each` questions about the subject of every new memory, `OLDER` about those of all others together.
+    """`each` questions about the subject of every new memory, and `BESIDES` about those of all together.
 
     Only about the user, whom or what the user calls "my", and others of whom several memories speak: a name
     that was heard once is mixed up with no other, and to hold it there costs recall.
@@ -119,7 +119,8 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
     forms = _forms(row for row in rows if row.kind == "question")
     forms += _forms(row for row in core if len(row.messages) == 2)
     of_user = [form for form in map(_of_the_user, forms) if GAP not in form]
-    wanted = [who for who in new for _ in range(each)] + (shuffle.choices(old, k=OLDER) if old else [])
+    wanted = [who for who in new for _ in range(each)]
+    wanted += shuffle.choices([*new, *old], k=BESIDES) if new or old else []
     made: dict[Aside, None] = {}
     for subject in wanted:
         if usable := of_user if subject == USER else forms:
