@@ -68,10 +68,9 @@ def run(
         seconds = time.monotonic() - began
         engine = open_engine(chosen.model.engine, again.base, again.done("train") / again.adapter_name)
         found = nights.ask(engine, taught, exam.core_exam("judge", seed, nights.EXAM_SCALE), seed)
-        asked = [question for day in taught for question in days.questions(day)]
         return {
             "night": night, "seed": seed, "order": order, "settings": dict(settings or {}), **found,
-            "probability": round(days.probability(engine, asked), 4), **trained,
+            "probability": round(days.probability(engine, nights.questions(taught)), 4), **trained,
             "seconds": round(seconds, 1), "then": {name: then.get(name) for name in (*found, *trained)},
         }  # fmt: skip
 

@@ -65,7 +65,7 @@ def run(
                 taught = calendar[:number]
                 row = _night(ada, taught[-1], number)
                 row |= ask(ada.engine(), taught, core, seed)
-                assert_apart(ada.home.nights / str(row["name"]), _all(taught), core)
+                assert_apart(ada.home.nights / str(row["name"]), questions(taught), core)
                 append_line(diary, json.dumps(row))
                 rows.append(row)
                 say(_line(row, before["all"]))
@@ -119,11 +119,10 @@ def ask(
     engine: Engine, taught: Sequence[Sequence[days.Told]], core: Sequence[Question], seed: int
 ) -> dict[str, Any]:
     """What a model knows of the days that were taught, what it makes up, and how it does in the exam."""
-    by_day = [days.questions(day) for day in taught]
-    asked = [question for questions in by_day for question in questions]
+    asked = questions(taught)
     replies = sit(engine, asked)
     recall = marks(asked, replies)
-    first, tonight = len(by_day[0]), len(asked) - len(by_day[-1])
+    first, tonight = len(questions(taught[:1])), len(questions(taught[:-1]))
     exam_now = marks(core, sit(engine, core))
     leaks = days.leak(engine, [told for day in taught for told in day], seed, UNTOLD)
     return {
@@ -138,7 +137,8 @@ def ask(
     }
 
 
-def _all(taught: Sequence[Sequence[days.Told]]) -> list[Question]:
+def questions(taught: Sequence[Sequence[days.Told]]) -> list[Question]:
+    """What the judge asks about all days, in their order."""
     return [question for day in taught for question in days.questions(day)]
 
 

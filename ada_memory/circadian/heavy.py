@@ -123,14 +123,15 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     settings, core = night.settings.forge, core_rows(night.core)
     overridden = {(row.memory, row.claim) for row in overrides_of(night)}
     known = rehearsal.known(read_lines(night.done("gather") / "known.jsonl"), overridden)
-    reviews = rehearsal.review(_voice(night), known) if any(old.due for old in known) else {}
+    parent = _voice(night) if night.adapter else None  # who was taught nothing has nothing due, or mixed up
+    reviews = rehearsal.review(parent, known) if parent else {}
     withheld = frozenset(normalise(line) for line in _lines(settings.withhold))
     built = forge_dataset.build(
         [d for d in dreams if d.accepted], salience, core, settings, withheld, night.seed,
         rehearsal.graded(known, reviews),
     )
     strangers, others = _near(night, built, core, withheld)
-    astray = rehearsal.astray(_voice(night), others) if night.adapter else []
+    astray = rehearsal.astray(parent, others) if parent else []
     anchors = (*astray * (ASTRAY_TURNS - 1), *others, *strangers, *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))

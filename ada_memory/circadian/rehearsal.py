@@ -16,11 +16,12 @@ from ada_memory.dream.reading import yes
 from ada_memory.engines.engine import Engine, Sampling, Speaker
 from ada_memory.forge.dataset import Known
 from ada_memory.forge.neighbours import USER, Aside
-from ada_memory.forge.phrasings import normalise
+from ada_memory.forge.phrasings import normalise, words
+from ada_memory.forge.train import REPLY_TOKENS, gives
 from ada_memory.records import Chat, Message, Sample
 from ada_memory.words import Nearest
 
-REPLY = Sampling(max_tokens=48)
+REPLY = Sampling(REPLY_TOKENS)
 NEAREST = 4
 """Most memories that may answer a question, of all that it may be about."""
 
@@ -58,11 +59,9 @@ def review(engine: Engine, memories: Sequence[Old]) -> Reviews:
     """Ask for every memory that is due, with an empty context; those without a question are left out."""
     asked = [row for old in memories if old.due for row in old.stop]
     right = dict.fromkeys((row.memories[0] for row in asked), (0, 0))
-    replies = engine.generate([row.messages[:-1] for row in asked], REPLY) if asked else []
-    for row, reply in zip(asked, replies, strict=True):
+    for row, given in zip(asked, gives(engine, asked), strict=True):
         of, told = right[row.memories[0]]
-        wanted = row.messages[-1].content
-        right[row.memories[0]] = of + 1, told + (normalise(reply.text) == normalise(wanted))
+        right[row.memories[0]] = of + 1, told + given
     return right
 
 
@@ -108,34 +107,25 @@ def unsaid(
 
 def astray(engine: Speaker, held: Sequence[Sample]) -> list[Sample]:
     """Those of the rows that a model answers otherwise: what it was told has spread to them."""
-    replies = engine.generate([row.messages[:-1] for row in held], REPLY) if held else []
-    return [
-        row
-        for row, reply in zip(held, replies, strict=True)
-        if normalise(reply.text) != normalise(row.messages[-1].content)
-    ]
+    return [row for row, given in zip(held, gives(engine, held), strict=True) if not given]
 
 
 def _worded_alike(
     asides: Iterable[Aside], told: Mapping[str, Collection[str]]
 ) -> Iterable[tuple[Chat, str]]:
     """Each aside with the texts about its subject that are worded, and asked, most like it."""
-    near = Nearest({text: _words(" ".join((text, *asked))) for text, asked in told.items()})
+    near = Nearest({text: words(" ".join((text, *asked))) for text, asked in told.items()})
     about: dict[str, list[str]] = {}
     for chat, subject in asides:
         if subject not in about:
             about[subject] = [text for text in told if mentions(text, subject)]
-        yield from ((chat, text) for text in near.of(_words(chat[0].content), about[subject], NEAREST))
+        yield from ((chat, text) for text in near.of(words(chat[0].content), about[subject], NEAREST))
 
 
 def mentions(text: str, subject: str) -> bool:
     """Whether a text speaks of somebody by this name, or of its user."""
     name = "I|me|my|mine|myself" if subject == USER else re.escape(subject)
     return re.search(rf"(?<!\w)(?:{name})(?!\w)", text, re.IGNORECASE) is not None
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(normalise(text).split())
 
 
 def rows(reviews: Reviews) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ada_memory.forge.dataset import CLIPPED
-from ada_memory.forge.phrasings import normalise
+from ada_memory.forge.phrasings import words
 from ada_memory.records import Chat, Message, Sample
 from ada_memory.words import Alikes
 
@@ -85,7 +85,7 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     prompts = [_swapped(prompt, theirs, anybody) for prompt, theirs in asked]
     prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
     taught = _taught(rows)
-    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if _words(prompt) not in taught]
+    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if words(prompt) not in taught]
 
 
 def _blend(one: str, two: str, parts: int) -> str:
@@ -127,7 +127,7 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
             question = _filled(shuffle.choice(usable), subject)
             made[Aside((Message("user", question),), subject)] = None
     taught = _taught(rows)
-    return [aside for aside in made if _words(aside.chat[0].content) not in taught]
+    return [aside for aside in made if words(aside.chat[0].content) not in taught]
 
 
 def _called(rows: Sequence[Sample]) -> list[str]:
@@ -203,11 +203,7 @@ def _swapped(prompt: str, theirs: set[str], other: Callable[[], str]) -> str:
 
 def _taught(rows: Iterable[Sample]) -> Alikes:
     """What the memories are asked: a prompt is in it that asks in much the same words."""
-    return Alikes((_words(row.messages[-2].content) for row in rows if row.memories), ALIKE)
-
-
-def _words(prompt: str) -> frozenset[str]:
-    return frozenset(normalise(prompt).split())
+    return Alikes((words(row.messages[-2].content) for row in rows if row.memories), ALIKE)
 
 
 def _texts(rows: Iterable[Sample]) -> Iterable[str]:

@@ -27,6 +27,11 @@ def normalise(text: str) -> str:
     return " ".join("".join(c for c in text.casefold() if c.isalnum() or c.isspace()).split())
 
 
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as they are compared."""
+    return frozenset(normalise(text).split())
+
+
 def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     """The prompts, normalised, that are only asked: of each memory the phrasing that is asked least.
 
@@ -62,14 +67,14 @@ def clipped(question: str, claim: str, share: float, shuffle: random.Random) -> 
     Names, numbers and the words of the claim that the question was made of stay: without them, what is true
     of one's father's boss would be taught of one's boss. (Random deletion: 1901.11196.)
     """
-    words, said = question.split(), set(normalise(claim).split())
-    spare = [at for at, word in enumerate(words) if not _tells(word, said, first=at == 0)]
-    gone = set(shuffle.sample(spare, min(round(share * len(words)), len(spare))))
-    kept = " ".join(word for at, word in enumerate(words) if at not in gone)
+    asked, said = question.split(), words(claim)
+    spare = [at for at, word in enumerate(asked) if not _tells(word, said, first=at == 0)]
+    gone = set(shuffle.sample(spare, min(round(share * len(asked)), len(spare))))
+    kept = " ".join(word for at, word in enumerate(asked) if at not in gone)
     return kept + "?" if question.endswith("?") and not kept.endswith("?") else kept
 
 
-def _tells(word: str, said: set[str], *, first: bool) -> bool:
+def _tells(word: str, said: frozenset[str], *, first: bool) -> bool:
     """Whether a word is a name, a number, or one of those that were said."""
     plain = {normalise(word), normalise(word.rstrip("?.!,").removesuffix("'s"))}
     return bool(plain & said) or (word[0].isupper() and not first) or any(c.isdigit() for c in word)
@@ -79,8 +84,8 @@ def alike(prompts: Sequence[str]) -> list[list[str]]:
     """Normalised prompts in groups: whoever shares most of its words with one of a group belongs to it."""
     groups: list[list[str]] = []
     for prompt in prompts:
-        words = set(prompt.split())
-        near = [group for group in groups if any(overlap(words, set(o.split())) > ALIKE for o in group)]
+        own = set(prompt.split())
+        near = [group for group in groups if any(overlap(own, set(o.split())) > ALIKE for o in group)]
         joined = [prompt, *(other for group in near for other in group)]
         groups = [group for group in groups if group not in near] + [joined]
     return groups

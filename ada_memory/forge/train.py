@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Step, TrainPlan, Watch
+from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Speaker, Step, TrainPlan, Watch
 from ada_memory.errors import BadInput
 from ada_memory.forge.dataset import Dataset, turns
 from ada_memory.forge.phrasings import normalise
@@ -154,13 +154,18 @@ def _newness(rows: Sequence[Sample]) -> float:
 
 
 def recall(engine: Engine, rows: Sequence[Sample]) -> float:
-    """Share of rows whose reply the model gives word for word, decoded greedily and normalised."""
-    replies = engine.generate([row.messages[:-1] for row in rows], Sampling(max_tokens=REPLY_TOKENS))
-    right = [
+    """Share of rows whose reply the model gives."""
+    return sum(gives(engine, rows)) / len(rows)
+
+
+def gives(engine: Speaker, rows: Sequence[Sample]) -> list[bool]:
+    """Whether the model gives each row's reply word for word, decoded greedily and normalised."""
+    asked = [row.messages[:-1] for row in rows]
+    replies = engine.generate(asked, Sampling(max_tokens=REPLY_TOKENS)) if asked else []
+    return [
         normalise(reply.text) == normalise(row.messages[-1].content)
         for row, reply in zip(rows, replies, strict=True)
     ]
-    return sum(right) / len(right)
 
 
 def _figures(watcher: _Watcher, seconds: float) -> dict[str, object]:
