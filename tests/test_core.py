@@ -127,14 +127,19 @@ def test_what_the_exam_asks_stays_out(home: Home, base: Base, tmp_path: Path) ->
     assert path is not None and "Bergen" not in path.read_text("utf-8")
 
 
+def test_rows_that_no_night_could_use_stay_out(home: Home, base: Base, tmp_path: Path) -> None:
+    rows = [ALPACA | {"output": " "}, DOLLY | {"context": "b" * cores.LONGEST}, CHAT]
+    done = cores.add(home, base, lines(tmp_path / "a.jsonl", *rows))
+    assert (done.added, done.twice, done.empty, done.long, done.asked) == (1, 0, 1, 1, ())
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
         ("{", "is not JSON"), ('"text"', "no JSON object"), ('{"text": "a"}', "unknown fields: text"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "last two messages"),
         ('{"messages": [{"role": "boss", "content": "a"}]}', "role 'boss'"),
-        ('{"instruction": "a", "output": " "}', "assistant is empty"),
-        (json.dumps({"instruction": "a", "output": "b" * 5_000}), "5001 characters"),
+        ('{"instruction": "a", "output": 1}', "assistant is no text"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_row_is_named_and_nothing_is_added(

@@ -51,8 +51,9 @@ def add(
 ) -> None:
     """Add rows to the core: chats (messages), Alpaca (instruction, output) or Dolly (instruction, response).
 
-    The next night replays them beside the core that ships. Rows that are there already are left out,
-    and so are rows that ask what the exam asks: it must stay unseen to prove anything.
+    The next night replays them beside the core that ships. Rows that are there already are left out, and
+    so are empty or very long ones, and those that ask what the exam asks: it must stay unseen to prove
+    anything.
 
     \b
     Examples:
@@ -68,6 +69,10 @@ def add(
     lines = [f"{done.added} rows of {done.file} ({done.format}) are in the core from the next night on."]
     if done.twice:
         lines.append(f"{done.twice} were there already.")
+    if done.empty:
+        lines.append(f"{done.empty} were left out: a message of theirs is empty.")
+    if done.long:
+        lines.append(f"{done.long} were left out: they have more than {cores.LONGEST:,} characters.")
     if done.asked:
         such = done.asked[0][:80]
         lines.append(f"{len(done.asked)} ask what the exam asks and were left out, such as: {such}")

@@ -36,12 +36,18 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What became of a file's rows; `asked` are the prompts that were left out because the exam asks them."""
+    """What became of a file's rows.
+
+    `asked` are the prompts that were left out because the exam asks them; `empty` and `long` count rows that
+    teach nothing or are longer than `LONGEST`.
+    """
 
     file: str
     format: str
     added: int
     twice: int
+    empty: int
+    long: int
     asked: tuple[str, ...]
 
 
@@ -73,12 +79,16 @@ def listed(home: Home, base: Base) -> Listed:
 
 
 def add(home: Home, base: Base, file: Path) -> Added:
-    """Take the rows of a file into the core; rows that are there already or that the exam asks stay out.
+    """Take the rows of a file into the core.
+
+    Rows stay out that are there already, that the exam asks, that are empty or too long for a night.
 
     Raises:
         BadInput: the file cannot be read, or a line of it is no row: all of it or nothing.
     """
-    name, rows = read(file)
+    name, found = read(file)
+    sizes = [_size(row) for row in found]
+    rows = [row for row, size in zip(found, sizes, strict=True) if 0 < size <= LONGEST]
     with _alone(home):
         mine = read_lines(own(home))
         known = {_prompt(row) for row in [*_rows(base.core), *mine]}
@@ -93,7 +103,10 @@ def add(home: Home, base: Base, file: Path) -> Added:
                 kept.append({**row, "file": file.name})
         if kept:
             _save(home, [*mine, *kept])
-    return Added(file.name, name, len(kept), len(rows) - len(kept) - len(asked), tuple(asked))
+    return Added(
+        file.name, name, len(kept), twice=len(rows) - len(kept) - len(asked), empty=sizes.count(0),
+        long=sum(size > LONGEST for size in sizes), asked=tuple(asked),
+    )  # fmt: skip
 
 
 def remove(home: Home, file: str | None) -> int:
@@ -224,16 +237,21 @@ def _checked(messages: object) -> list[dict[str, str]]:
         role, content = message.get("role"), message.get("content")
         if role not in _ROLES:
             raise ValueError(f"the role {role!r} is none of {', '.join(_ROLES)}")
-        if not isinstance(content, str) or not content.strip():
-            raise ValueError(f"a message of the {role} is empty or no text")
+        if not isinstance(content, str):
+            raise ValueError(f"a message of the {role} is no text")
     roles = [message["role"] for message in messages]
     if roles[-2:] != ["user", "assistant"]:
         raise ValueError("the last two messages must be the user's and the assistant's")
     if "system" in roles[1:]:
         raise ValueError("a system message may only come first")
-    if (size := sum(len(message["content"]) for message in messages)) > LONGEST:
-        raise ValueError(f"it has {size} characters, more than the {LONGEST} that a row may have")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _size(row: Row) -> int:
+    """Characters of a row, all its messages together; 0 if one of them says nothing."""
+    messages: list[dict[str, str]] = row["messages"]  # type: ignore[assignment]
+    sizes = [len(message["content"]) if message["content"].strip() else 0 for message in messages]
+    return sum(sizes) if all(sizes) else 0
 
 
 def _is_pair(base: Base) -> bool:
