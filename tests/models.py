@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,20 @@ def tiny_model(folder: Path, *, seed: int = 0, dtype: torch.dtype = torch.float3
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def packed(plain: Path, out: Path) -> Path:
+    """Quantise a folder as `mlx_lm.convert -q` does: 4 bits, groups of 32."""
+    from ada_memory.engines.mlx_core import lm
+
+    model, config = lm.load_model(plain)
+    model, config = lm.quantize_model(model, config, 32, 4)
+    lm.save_model(out, model)
+    lm.save_config(config, out / "config.json")
+    for file in plain.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            shutil.copy(file, out / file.name)
+    return out
 
 
 def chat(*contents: str) -> Chat:

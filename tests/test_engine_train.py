@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ada_memory.engines.engine import Hardware, Sampling, Step, TrainPlan
 from ada_memory.engines.peft import PeftEngine
-from ada_memory.engines.schedule import epoch, grouped, learning_rate, rotation
+from ada_memory.engines.schedule import Course, epoch, grouped, learning_rate, rotation
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Sample
 from tests.models import (
@@ -54,6 +54,20 @@ def test_the_learning_rate_of_every_step_is_the_closed_form(engine: PeftEngine, 
     for s in seen:  # written out here a second time, on purpose
         expected = 1e-3 * s.step / 3 if s.step <= 3 else 5e-4 * (1 + math.cos(math.pi * (s.step - 3) / 10))
         assert s.learning_rate == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_run_that_had_landed_when_it_was_killed_walks_to_where_it_was() -> None:
+    plan = TrainPlan(learning_rate=1.0, warmup=0.0, epochs=8, batch_size=2, landing=2, drift_weight=0)
+
+    def rates(course: Course, land: int) -> list[float]:
+        return [(stride.rate, course.land() if stride.step == land else None)[0] for stride in course]
+
+    def course() -> Course:
+        return Course([1] * 100, [""] * 100, [], plan)
+
+    whole, resumed = rates(course(), 150), course()
+    resumed.landed = 150
+    assert rates(resumed, 0) == whole and len(whole) == 250 and whole[-1] < 0.01
 
 
 def test_the_curve_rises_to_its_peak_and_falls_to_nothing() -> None:

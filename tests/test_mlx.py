@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,28 +16,14 @@ from safetensors import safe_open
 from ada_memory.engines import blas
 from ada_memory.engines.engine import Sampling, choose_engine, has_mlx, open_engine, quantised
 from ada_memory.engines.weights import changes
-from ada_memory.errors import BadModel
+from ada_memory.errors import AdaError, BadModel
 from tests import architectures
-from tests.models import CHATS, EXACT, PLAN, QUESTIONS, SAMPLES, steps_of, tiny_model
+from tests.models import CHATS, EXACT, PLAN, QUESTIONS, SAMPLES, packed, steps_of, tiny_model
 
 if not has_mlx():
     pytest.skip("MLX is made for Apple silicon and Linux, and is not here", allow_module_level=True)
 
 LEARN = replace(PLAN, learning_rate=1e-2, drift_weight=1.0)
-
-
-def packed(plain: Path, out: Path) -> Path:
-    """Quantise a folder as `mlx_lm.convert -q` does: 4 bits, groups of 32."""
-    from ada_memory.engines.mlx_core import lm
-
-    model, config = lm.load_model(plain)
-    model, config = lm.quantize_model(model, config, 32, 4)
-    lm.save_model(out, model)
-    lm.save_config(config, out / "config.json")
-    for file in plain.iterdir():
-        if file.name not in ("config.json", "model.safetensors"):
-            shutil.copy(file, out / file.name)
-    return out
 
 
 def train(engine: Any, out: Path) -> None:
@@ -52,6 +37,26 @@ def train(engine: Any, out: Path) -> None:
 def four_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("models")
     return packed(tiny_model(made / "plain"), made / "packed")
+
+
+def test_a_step_that_does_not_fit_is_made_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ada_memory.engines import mlx_train
+
+    folder, whole, refused = tiny_model(tmp_path / "base"), mlx_train.pack, []
+
+    def pack(rows: Any, *args: Any) -> Any:
+        if sum(map(len, rows)) > 60:
+            refused.append(len(rows))
+            raise RuntimeError("[metal::malloc] Unable to allocate 60 bytes.")
+        return whole(rows, *args)
+
+    ample = steps_of(open_engine("mlx", folder, None, EXACT), tmp_path / "ample", LEARN)
+    monkeypatch.setattr(mlx_train, "pack", pack)
+    short = steps_of(open_engine("mlx", folder, None, EXACT), tmp_path / "short", LEARN)
+    assert refused and [s.loss for s in short] == pytest.approx([s.loss for s in ample], abs=1e-5)
+    monkeypatch.setattr(mlx_train, "pack", lambda *_: pack([range(99)]))
+    with pytest.raises(AdaError, match="not enough memory"):
+        steps_of(open_engine("mlx", folder, None, EXACT), tmp_path / "none", LEARN)
 
 
 def test_a_packed_folder_is_known_and_goes_to_mlx(four_bits: Path) -> None:

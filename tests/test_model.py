@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 
 from ada_memory.cli.app import main
+from ada_memory.engines.engine import has_mlx
 from ada_memory.errors import BadModel, BadSetting
 from ada_memory.settings import Home, ModelSettings, Settings
 from ada_memory.sovereign import choosing, generations, lines, moving
 from ada_memory.sovereign.bases import prepare_base
 from tests import architectures
+from tests.models import packed
 from tests.nights import Mind, make_package, whole_night
 
 
@@ -45,6 +47,15 @@ def test_a_folder_is_looked_at_and_nothing_is_changed(home: Home, qwen: Path) ->
     assert plan.download == 0 and plan.disk > 3 * plan.parameters * 2 and plan.problems == ()
     assert 0 < plan.serve < plan.train < plan.memory_free
     assert plan.minutes is None and not home.root.exists()
+
+
+@pytest.mark.skipif(not has_mlx(), reason="MLX is made for Apple silicon and Linux, and is not here")
+def test_a_packed_model_is_as_large_as_what_serves_of_it(home: Home, qwen: Path, tmp_path: Path) -> None:
+    small = packed(qwen, tmp_path / "packed")
+    plain, plan = (choosing.plan(home, Settings(), str(folder)) for folder in (qwen, small))
+    assert plan.parameters == plain.parameters == int(choosing.parameters(qwen))
+    assert (plan.engine, plan.problems) == ("mlx", ())
+    assert plan.serve == plain.serve and plan.disk > 3 * plan.serve
 
 
 @pytest.mark.parametrize(

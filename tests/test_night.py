@@ -111,6 +111,14 @@ def test_a_child_that_is_killed_is_started_again(mind: Mind, stage: StageName) -
     assert generations.active(mind.home) == "gen-0001"
 
 
+def test_a_child_that_is_killed_runs_fewer_tokens_at_a_time_when_it_is_started_again(mind: Mind) -> None:
+    mind.toy(kill=["train", "train"])
+    mind.say("My cat is called Miso.")
+    night = asyncio.run(whole_night(mind))
+    assert json.loads((mind.night(night) / "train" / "toy.json").read_text("utf-8")) == {"died": 2}
+    assert read_bundle(mind.night(night)).died == 0
+
+
 def test_a_child_that_always_dies_halts_the_night(mind: Mind) -> None:
     mind.toy(kill=["train"] * 9)
     mind.say("My cat is called Miso.")

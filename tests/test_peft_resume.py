@@ -23,7 +23,6 @@ from ada_memory.engines.engine import UNFINISHED, Hardware, Step, TrainPlan
 from ada_memory.engines.peft import PeftEngine
 from ada_memory.engines.peft_load import new_adapter
 from ada_memory.engines.peft_step import Quick, Trainee, parts, way
-from ada_memory.engines.peft_train import _make_room
 from ada_memory.engines.text import Row
 from ada_memory.errors import AdaError
 from ada_memory.forge import dataset as data
@@ -148,9 +147,9 @@ def test_the_curve_has_every_step_once(folder: Path, tmp_path: Path) -> None:
     rest = train(careful(folder), LESSONS, SETTINGS, 3, tmp_path / "a", lambda step: False)
     assert (tmp_path / "loss.csv").read_text() == (tmp_path / "whole" / "loss.csv").read_text()
     assert not (tmp_path / UNFINISHED).exists()
-    for name, value in whole.figures.items():
+    for name, value in whole.items():
         if name != "seconds":
-            assert rest.figures[name] == pytest.approx(value, abs=1e-4), name
+            assert rest[name] == pytest.approx(value, abs=1e-4), name
 
 
 def test_the_sleeper_goes_on_in_the_middle_of_the_training(folder: Path, tmp_path: Path) -> None:
@@ -253,12 +252,12 @@ def test_in_the_end_a_row_that_does_not_fit_is_named(folder: Path) -> None:
     engine = PeftEngine(folder, None, EXACT)
     model = new_adapter(engine._model, PLAN)
     trainee = Trainee(model, way(model, 0, False, [Row([5], [6])]), 100)
-    _make_room(trainee, 60)
+    memory.make_room(trainee, 60)
     assert (trainee.tokens, trainee.recompute) == (50, False)
-    _make_room(trainee, 60)
+    memory.make_room(trainee, 60)
     assert (trainee.tokens, trainee.recompute) == (50, True)
     with pytest.raises(AdaError, match="60 tokens"):
-        _make_room(trainee, 60)
+        memory.make_room(trainee, 60)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

@@ -77,8 +77,11 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
                 "reads": [{"memory": memory, "how": "verifier"}],
             })
     write_lines(work / "dreams.jsonl", rows)
-    superseded = [m for m in toy.get("superseded", []) if m in _gathered(night)]
-    write_lines(work / "superseded.jsonl", [{"memory": m, "by": "x", "reason": "newer"} for m in superseded])
+    gathered = _gathered(night)
+    there = {*gathered, *(row["id"] for row in read_lines(night.done("gather") / "known.jsonl"))}
+    superseded = [m for m in toy.get("superseded", []) if m in there]
+    row = {"by": gathered[-1], "reason": "newer"}
+    write_lines(work / "superseded.jsonl", [{"memory": m, **row} for m in superseded])
     good = sum(bool(row["accepted"]) for row in rows)
     return Done({"made": len(rows), "accepted": good, "lucidity": [good / max(1, len(rows))]})
 
@@ -123,6 +126,7 @@ def train(night: NightBundle, emit: Emit) -> Ending:
     lines = [f"{step},0,{3.0 / step},0.0,0.0004,10," for step in range(1, 101)]
     header = "step,epoch,loss,kl,learning_rate,tokens,stop_recall"
     (work / "loss.csv").write_text("\n".join([header, *lines]) + "\n", "utf-8")
+    (work / "toy.json").write_text(json.dumps({"died": night.died}), "utf-8")
     return Done({"steps": 100})
 
 

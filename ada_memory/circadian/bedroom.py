@@ -49,6 +49,7 @@ class Bedroom:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "ada_memory.circadian.sleeper", str(night.folder),
                 "--until", night.until, "--stages", self._stages, "--parent", str(os.getpid()),
+                "--died", str(night.died),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors,
                 cwd=_PACKAGE, process_group=0, limit=_LONGEST_LINE,
             )

@@ -84,6 +84,8 @@ class NightBundle:
     upto: int
     settings: Settings
     depth: Depth = "deep"
+    died: int = 0
+    """How often a process has died in the stage that is next; of this alone nothing is written down."""
 
     @property
     def adapter_name(self) -> str:
@@ -128,7 +130,8 @@ class Tools:
 
 def write_bundle(night: NightBundle) -> None:
     """Write `bundle.json` in one step."""
-    body = {item.name: getattr(night, item.name) for item in fields(night) if item.name != "folder"}
+    names = (item.name for item in fields(night) if item.name not in ("folder", "died"))
+    body = {name: getattr(night, name) for name in names}
     body["settings"] = night.settings.model_dump(mode="json")
     body["opened_at"] = night.opened_at.isoformat()
     replace_text(night.folder / BUNDLE, to_json(body, indent=2) + "\n")
@@ -204,11 +207,11 @@ def outcome_of(ending: Ending) -> Outcome:
 
 
 def failure(stage: StageName, error: Exception) -> Halt:
-    """What a stage that raised comes to: a halt that names the error. The stack goes to the log."""
+    """What a stage that raised comes to: a halt that says why. The stack goes to the log."""
     log.error("stage %s failed", stage, exc_info=error)
-    kind = type(error).__name__
-    hint = f" ({error.hint})" if isinstance(error, AdaError) and error.hint else ""
-    return Halt(f"{kind}: {error}{hint}")
+    if not isinstance(error, AdaError):
+        return Halt(f"{type(error).__name__}: {error}")
+    return Halt(f"{error} ({error.hint})" if error.hint else str(error))
 
 
 def stage_event(

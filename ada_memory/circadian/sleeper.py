@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO, cast
@@ -62,10 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--until", choices=NAMES, default=NAMES[-1])
     parser.add_argument("--stages", default=HEAVY, help="module or file that holds the stage functions")
     parser.add_argument("--parent", type=int, default=0, help="pid of the daemon; end when it ends")
+    parser.add_argument("--died", type=int, default=0, help="how often a process has died of this stage")
     options = parser.parse_args(arguments)
     end_with_parent(options.parent)
     _lowest_priority()
-    sleep(read_bundle(options.folder), cast(StageName, options.until), emit, options.stages)
+    night = replace(read_bundle(options.folder), died=options.died)
+    sleep(night, cast(StageName, options.until), emit, options.stages)
     return 0
 
 

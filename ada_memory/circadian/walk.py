@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
+from dataclasses import replace
 
 from ada_memory.circadian import morning, opening, pace
 from ada_memory.circadian.bedroom import Bedroom
@@ -28,7 +30,7 @@ from ada_memory.circadian.bundle import (
 from ada_memory.circadian.daylight import LIGHT
 from ada_memory.circadian.pause import Brake
 from ada_memory.circadian.stages import NAMES, STAGES, Stage, position
-from ada_memory.records import StageName, StageRecord
+from ada_memory.records import Dream, Override, StageName, StageRecord
 from ada_memory.sovereign.disk import read_lines
 from ada_memory.sovereign.manifests import ROOT
 
@@ -50,6 +52,7 @@ class Walk:
         """
         self._tools, self._brake, self._pause = tools, brake, pause
         self._closed = asyncio.Event()
+        self._deaths: Counter[StageName] = Counter()
         self.bedroom = Bedroom(stages, self._heard)
         self.meter = pace.Meter()
         self.night: NightBundle | None = None
@@ -72,6 +75,7 @@ class Walk:
     def begin(self, night: NightBundle) -> None:
         """Stand before the night's first stage."""
         self.night, self.stage, self.progress, self.turning = night, None, None, False
+        self._deaths.clear()
 
     def hold(self, still: bool) -> None:
         """Let child and watch stand still, or go on."""
@@ -163,27 +167,33 @@ class Walk:
 
     async def _in_child(self, name: StageName, night: NightBundle) -> StageRecord | None:
         """Run the sleeper until this stage has ended; it goes on with the heavy stages that follow."""
-        for death in range(1, DEATHS + 1):
+        while True:
             self._enter(name)
             await self._brake.free()
             if self.closing:
                 return None
             self.meter.again()
             started_at, reason = self._tools.clock(), WOKEN
+            starts = await asyncio.to_thread(opening.starts, night, name)
             if self._brake.orders.woken:
                 break
-            if await asyncio.to_thread(opening.starts, night, name) > STARTS:
+            if starts > STARTS:
                 # A stage that takes the whole daemon down with it (memory) would do so for ever.
                 reason = f"{name} was started {STARTS} times and never came to its end; sleeper.log says more"
                 break
-            status = await self.bedroom.sleep(night)
+            status = await self.bedroom.sleep(replace(night, died=self._deaths[name]))
             record = await asyncio.to_thread(read_result, night, name)
+            if status or record is None:
+                self._deaths[name if record is None else self.stage or name] += 1
             if record is not None or self.closing:
                 return record
             if self._brake.orders.woken:
                 break
-            log.warning("the sleeper ended with status %s in %s (%d of %d)", status, name, death, DEATHS)
-            reason = f"the sleeper died {death} times in {name} (status {status}); sleeper.log says more"
+            died = self._deaths[name]
+            log.warning("the sleeper ended with status %s in %s (%d of %d)", status, name, died, DEATHS)
+            if died == DEATHS:
+                reason = f"the sleeper died {died} times in {name} (status {status}); sleeper.log says more"
+                break
         return await asyncio.to_thread(finish, night, name, Halt(reason), started_at, self._tools.clock())
 
     async def _heard(self, night: NightBundle, event: dict[str, object]) -> None:
@@ -208,8 +218,7 @@ class Walk:
         if any(row.name == record.name for row in rows):
             return
         if record.name == "verify":
-            dreams = [dream_from(row) for row in read_lines(night.done("verify") / "dreams.jsonl")]
-            overrides = overrides_of(night)
+            dreams, overrides = await asyncio.to_thread(_dreamt, night)
             await asyncio.wrap_future(
                 self._tools.journal.record_dreams(night.night, ROOT, dreams, overrides)
             )
@@ -221,3 +230,9 @@ class Walk:
         self.meter.enter(stage)
         if stage != self.stage:
             self.stage, self.progress = stage, None
+
+
+def _dreamt(night: NightBundle) -> tuple[list[Dream], list[Override]]:
+    """What a finished stage `verify` has for the journal."""
+    rows = read_lines(night.done("verify") / "dreams.jsonl")
+    return [dream_from(row) for row in rows], overrides_of(night)

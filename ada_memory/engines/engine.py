@@ -170,12 +170,14 @@ class Hardware:
     """What an engine may use. `threads` 0 means all cores, `device` and `dtype` may be "auto".
 
     `dtype` is that of the weights in memory: "auto", "float32", "bfloat16", or "nf4", which packs the linear
-    layers of a base to 4 bits (peft alone, with bitsandbytes).
+    layers of a base to 4 bits (peft alone, with bitsandbytes). `halvings` says how often the number of tokens
+    that are run at a time is halved: where memory is short, systems kill a process without a word.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
+    halvings: int = 0
 
 
 def open_engine(

@@ -1,4 +1,4 @@
-"""What a training run will hold in memory, from the numbers of a model's config.json.
+"""What a training run will hold in memory, from the numbers of a config.json; and what if it was too much.
 
 In: a config, a plan, tokens at a time. Out: bytes, by what they are for. No torch here and no weights are
 read, so anyone can say what a night will cost before it starts.
@@ -6,13 +6,16 @@ read, so anyone can say what a night will cost before it starts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
 
 from ada_memory.engines.engine import TrainPlan
+from ada_memory.errors import AdaError
 
 SMALL = 200_000_000
 """Parameters below which a model is held in float32 on the CPU, so that nothing is rounded."""
@@ -24,6 +27,10 @@ PACKED = 0.55
 """Bytes a weight in 4 bits: half a byte, its share of the scales, and what is unpacked at a time."""
 SPARE = 0.8
 """Share of the free memory that a run is fitted into; the rest is for what no formula knows."""
+_SHORT = (
+    "can't allocate memory", "not enough memory", "out of memory",  # torch
+    "unable to allocate", "attempting to allocate", "insufficient memory",  # MLX
+)  # fmt: skip
 OURS = TrainPlan()
 """The plan that is meant where none is named."""
 
@@ -90,22 +97,25 @@ def estimate(
     parameters: int | None = None,
     device: str = "cpu",
     dtype: str = "auto",
+    weights: int | None = None,
     checkpointing: bool = False,
 ) -> Estimate:
     """What training `tokens` tokens at a time will hold at its highest point, in bytes.
 
     `config` is a model's config.json; `parameters` its number of weights where it is known (the headers of
-    its safetensors files), `device` "cpu" or "cuda", `dtype` that of `Hardware`. With `checkpointing` only
-    what enters a layer is kept, and the layer is computed a second time on the way back.
+    its safetensors files), `device` "cpu" or "cuda", `dtype` that of `Hardware`, `weights` the bytes of a
+    base whose size in memory is known. With `checkpointing` only what enters a layer is kept, and the layer
+    is computed a second time on the way back.
     """
     of = shape(config, parameters)
     adapted = of.layers * plan.rank * (6 * of.hidden + 2 * of.queries + 2 * of.keys + 3 * of.inner)
-    layer = 2 * (8 * of.hidden + 4 * of.queries + 4 * of.keys + 5 * of.inner + 7 * plan.rank)
-    kept = of.layers * 2 * of.hidden + layer if checkpointing else of.layers * layer
+    width = 4 if dtype == "float32" else 2
+    layer = width * (8 * of.hidden + 4 * of.queries + 4 * of.keys + 5 * of.inner + 7 * plan.rank)
+    kept = of.layers * width * of.hidden + layer if checkpointing else of.layers * layer
     return Estimate(
-        weights=_weights(of, device, dtype),
+        weights=_weights(of, device, dtype) if weights is None else weights,
         adapter=adapted * 4 * 4,  # float32: the weights, their gradients, AdamW's two moments
-        activations=tokens * (kept + 8 * of.hidden),
+        activations=tokens * (kept + 4 * width * of.hidden),
         logits=3 * 4 * of.vocabulary * min(tokens, max(2**26 // of.vocabulary, 1)),
         tokens=tokens,
         checkpointing=checkpointing,
@@ -120,6 +130,7 @@ def fit(
     parameters: int | None = None,
     device: str = "cpu",
     dtype: str = "auto",
+    weights: int | None = None,
     loaded: bool = False,
 ) -> Estimate:
     """The run that fits into `free` bytes: fewer tokens at a time first, then checkpointing.
@@ -132,8 +143,8 @@ def fit(
         tokens = TOKENS
         while tokens >= LEAST:
             run = estimate(
-                config, plan, tokens,
-                parameters=parameters, device=device, dtype=dtype, checkpointing=checkpointing,
+                config, plan, tokens, parameters=parameters, device=device, dtype=dtype, weights=weights,
+                checkpointing=checkpointing,
             )  # fmt: skip
             if run.total - (run.weights if loaded else 0) <= SPARE * free:
                 return run
@@ -143,8 +154,60 @@ def fit(
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be taken without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Bytes of main memory that can be taken without swapping, by a process of this container."""
+    return min([int(psutil.virtual_memory().available), *(limit - used for limit, used in _containers())])
+
+
+def memory_limits() -> list[int]:
+    """What a container may use, in bytes; empty if it is not limited."""
+    return [limit for limit, _ in _containers()]
+
+
+def _containers(root: Path = Path("/sys/fs/cgroup")) -> Iterator[tuple[int, int]]:
+    """The limit of the control group, of either version, and what of it is taken for good, in bytes."""
+    for folder, limit, used, cached in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            most = int((folder / limit).read_text("ascii"))
+            rows = (folder / "memory.stat").read_text("ascii").splitlines()
+            given_back = {name: int(count) for name, count in map(str.split, rows)}.get(cached, 0)
+            yield most, int((folder / used).read_text("ascii")) - given_back
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU, whichever library raised it."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _SHORT)
+
+
+class Divisible(Protocol):
+    """A run that can be made smaller: `tokens` at a time; layers are computed twice if `recompute`."""
+
+    tokens: int
+
+    @property
+    def recompute(self) -> bool: ...
+
+    def recompute_layers(self) -> None: ...
+
+
+def make_room(run: Divisible, longest: int) -> None:
+    """Fewer tokens at a time, down to one row of `longest`; then activations are computed twice, not kept.
+
+    Raises:
+        AdaError: nothing is left to be made smaller.
+    """
+    if run.tokens > longest:
+        run.tokens //= 2
+    elif not run.recompute:
+        run.recompute_layers()
+    else:
+        raise AdaError(
+            f"there is not enough memory to train on a single row of {longest} tokens",
+            hint="close other programs, shorten the longest samples, or use a smaller model",
+        )
 
 
 def _weights(of: Shape, device: str, dtype: str) -> int:

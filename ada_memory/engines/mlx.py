@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ada_memory.engines import blas
+from ada_memory.engines import blas, memory
 from ada_memory.engines import mlx_load as load
 from ada_memory.engines.engine import Completion, Hardware, Sampling, TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
@@ -48,12 +48,16 @@ class MlxEngine:
     saving = SHARE
     """Most of the time of a training that may go into checkpoints."""
 
+    most = 0
+    """Tokens that a training runs at a time; 0: as many as memory holds."""
+
     def __init__(self, model: Path, adapter: Path | None = None, hardware: Hardware = Hardware()) -> None:
         """Load the folders.
 
         Raises:
             BadModel: a folder is missing, damaged, or does not fit the other.
         """
+        self._halvings = hardware.halvings
         blas.set_threads(hardware.threads)
         loaded = load.load_model(model, hardware)
         self._folder, self._config, self.parameters = model, loaded.config, loaded.parameters
@@ -150,7 +154,8 @@ class MlxEngine:
 
         Raises:
             BadInput: no samples, or one that does not end with the assistant.
-            AdaError: the loss became NaN or infinite; nothing is saved.
+            AdaError: the loss became NaN or infinite, or there is too little memory for a single row; nothing
+                is saved.
         """
         lesson = Lesson.of(self._wording, samples, anchors, plan)
         body = self._ready()
@@ -158,14 +163,13 @@ class MlxEngine:
             load.new_adapter(body.model, plan)
             self._adapter = load.adapter_config(body.model, plan)
         load.set_dropout(body.model, plan.dropout)
-        # on the CPU MLX has g++ write the kernels, which takes half a minute once: not for toys
-        compiled = not on_cpu() or self.parameters >= COMPILED
-        trainee = Trainee(body, self._wording.pad, self._tokens(training=True), compiled)
+        trainee = self._trainee(body, plan)
         digest = digest_of(lesson, plan, body.model)
         checkpoint = Checkpoint.of(out, digest, self.saving)
         try:
             train(trainee, lesson, plan, watch, checkpoint)
         finally:
+            body.recompute = False
             body.model.eval()
             mx.clear_cache()
         load.save_adapter(body.model, self._adapter, out)
@@ -177,7 +181,7 @@ class MlxEngine:
         "auto" writes float32 for models below 200M parameters, bfloat16 above: see the engine on peft. A base
         in 4 bits is unpacked first and the outcome stays unpacked: packed again, it would lose the adapter.
         """
-        exact = dtype == "float32" or (dtype == "auto" and self.parameters < load.SMALL)
+        exact = dtype == "float32" or (dtype == "auto" and self.parameters < memory.SMALL)
         body = self._ready()
         self._body = None
         merge(body.model, self._folder, out, exact=exact)
@@ -192,6 +196,17 @@ class MlxEngine:
         # mlx-lm lets all of Gemma 2's layers see everything: true up to the length of its window only
         narrow = self._text["model_type"] == "gemma2"
         return min(limit, int(self._text["sliding_window"])) if narrow else limit
+
+    def _trainee(self, body: Body, plan: TrainPlan) -> Trainee:
+        """How this model is trained here: as many tokens at a time as memory holds."""
+        run = memory.fit(
+            self._config, plan, memory.free_memory(), parameters=self.parameters,
+            dtype="float32" if on_cpu() else "bfloat16", loaded=True,
+        )  # fmt: skip
+        body.recompute = run.checkpointing
+        # on the CPU MLX has g++ write the kernels, which takes half a minute once: not for toys
+        compiled = not on_cpu() or self.parameters >= COMPILED
+        return Trainee(body, self._wording.pad, (self.most or run.tokens) >> self._halvings, compiled)
 
     def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any, Packed]]:
         """Log-probabilities over the vocabulary for the reply tokens, group by group of like length."""
@@ -211,12 +226,10 @@ class MlxEngine:
                 for _, same in groupby(group, key=lambda i: len(prompts[i])):
                     yield list(same)
 
-    def _tokens(self, *, decoding: bool = False, training: bool = False) -> int:
+    def _tokens(self, *, decoding: bool = False) -> int:
         """Tokens that are run at a time."""
         gpu = not on_cpu()
         if decoding:
-            return 65_536 if gpu else 8_192
-        most = (32_768 if gpu else 8_192) if self.parameters < load.SMALL else (4_096 if gpu else 2_048)
-        if training and self.parameters >= load.SMALL:
-            most //= 2
-        return min(most, LOGITS // int(self._text["vocab_size"]))
+            return (65_536 if gpu else 8_192) >> self._halvings
+        most = (32_768 if gpu else 8_192) if self.parameters < memory.SMALL else (4_096 if gpu else 2_048)
+        return min(most, LOGITS // int(self._text["vocab_size"])) >> self._halvings

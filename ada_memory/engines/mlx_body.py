@@ -7,7 +7,7 @@ a list, which is nearly all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,8 +35,30 @@ class _Probe:
         raise _Found(state)
 
 
+class _Twice:
+    """Stands in a layer's place and gives what it gives, but keeps for the way back only what entered it."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+
+        def run(adapter: Any, *args: Any, **kwargs: Any) -> Any:
+            layer.update(adapter)
+            return layer(*args, **kwargs)
+
+        self._run = mx.checkpoint(run)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self._layer.trainable_parameters(), *args, **kwargs)
+
+
 class Body:
-    """A model of mlx-lm whose output layer is only run where it is wanted."""
+    """A model of mlx-lm whose output layer is only run where it is wanted.
+
+    With `recompute` a layer is computed a second time on the way back instead of being kept (1604.06174).
+    """
 
     def __init__(self, model: Any) -> None:
         """Takes the model over.
@@ -49,6 +71,7 @@ class Body:
         inner: Any = getattr(text, "model", None)
         if not isinstance(getattr(inner, "layers", None), list):
             raise BadModel("this engine cannot read such a model", hint='set model.engine = "peft"')
+        self.recompute = False
         self._inner = inner
         self._where: Any = None
         self._noise = 0.0
@@ -87,7 +110,7 @@ class Body:
         layers = self._inner.layers
         if layer == len(layers):
             return self._inner(ids)
-        with self._probed(layers, layer):
+        with self._instead([_Probe(one) if at == layer else one for at, one in enumerate(layers)]):
             try:
                 self._inner(ids)
             except _Found as found:
@@ -110,15 +133,19 @@ class Body:
 
     @contextmanager
     def _picking(self, where: Any, noise: float = 0.0) -> Iterator[None]:
+        layers = self._inner.layers
+        twice = self.recompute and self.model.training
         self._where, self._noise = where, noise
         try:
-            yield
+            with self._instead([_Twice(layer) for layer in layers] if twice else layers):
+                yield
         finally:
             self._where, self._noise = None, 0.0
 
     @contextmanager
-    def _probed(self, layers: Sequence[Any], layer: int) -> Iterator[None]:
-        self._inner.layers = [_Probe(one) if at == layer else one for at, one in enumerate(layers)]
+    def _instead(self, others: list[Any]) -> Iterator[None]:
+        """Let others stand in the layers' places."""
+        layers, self._inner.layers = self._inner.layers, others
         try:
             yield
         finally:

@@ -25,9 +25,6 @@ from ada_memory.engines.folder import adapter_weights, publish
 from ada_memory.engines.mlx_core import LoRALinear, choose_device, lm, mx, nn, on_cpu, trees
 from ada_memory.errors import AdaError, BadInput, BadModel
 
-SMALL = 200_000_000
-"""Parameters below which float32 costs little memory, so nothing is rounded."""
-
 PREFIX = "base_model.model."
 """What PEFT writes before the name of every module."""
 
@@ -68,7 +65,7 @@ def load_model(folder: Path, hardware: Hardware) -> Loaded:
     except UNREADABLE as error:
         raise BadModel(f"{folder} cannot be read: {error}", hint="fetch or copy the model again") from error
     parameters = int(lm.get_total_parameters(model))  # type: ignore[no-untyped-call]
-    model.set_dtype(_dtype(hardware.dtype, parameters))
+    model.set_dtype(_dtype(hardware.dtype))
     model.freeze()
     model.eval()
     mx.eval(model.parameters())
@@ -245,7 +242,7 @@ def _layer(name: str) -> int:
     return int(parts[at + 1]) if at + 1 < len(parts) else -1
 
 
-def _dtype(name: str, parameters: int) -> Any:
+def _dtype(name: str) -> Any:
     # MLX has no fast product in bfloat16 on the CPU
     exact = name == "float32" or (name == "auto" and on_cpu())
     return mx.float32 if exact else mx.bfloat16

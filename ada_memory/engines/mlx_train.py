@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from ada_memory.engines import mlx_resume
+from ada_memory.engines import memory, mlx_resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.mlx_body import Body
 from ada_memory.engines.mlx_core import mx, optimizers, trees
 from ada_memory.engines.mlx_load import set_strength
 from ada_memory.engines.resume import Checkpoint
-from ada_memory.engines.schedule import grouped
+from ada_memory.engines.schedule import Stride, grouped
 from ada_memory.engines.text import Row
 from ada_memory.errors import AdaError
 
@@ -64,6 +64,15 @@ class Trainee:
     compiled: bool
     teacher: dict[int, Any] = field(default_factory=dict)
 
+    @property
+    def recompute(self) -> bool:
+        """Whether layers are computed a second time on the way back."""
+        return self.body.recompute
+
+    def recompute_layers(self) -> None:
+        """Keep only what enters a layer, from now on."""
+        self.body.recompute = True
+
     def parts(self, rows: Sequence[Row], chosen: Sequence[int]) -> Iterator[tuple[list[int], Packed]]:
         """The chosen rows in groups that fit into memory."""
         for group in grouped([len(rows[row]) for row in chosen], self.tokens):
@@ -94,7 +103,8 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
     before this one has saved are not repeated, and `watch` does not see them again.
 
     Raises:
-        AdaError: a loss or gradient that is not finite; the adapter is then as the last good step left it.
+        AdaError: a loss or gradient that is not finite, or too little memory for a single row; the adapter is
+            then as the last good step left it.
     """
     model = trainee.body.model
     learner = Learner(trainee, plan)
@@ -106,9 +116,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
         if stride.step <= behind:
             continue
         model.train()  # a watch that generated has left it in eval mode
-        mx.random.seed(plan.seed * 1_000_003 + stride.step)  # what is drawn is the same wherever a run begins
-        loss = learner.learn(lesson.rows, lesson.weights, stride.rows)
-        drift = learner.stay(lesson.anchors, stride.anchors)
+        loss, drift = _gradient(trainee, learner, lesson, stride, plan)
         norm = learner.step(stride.rate)
         if not (math.isfinite(loss) and math.isfinite(drift) and math.isfinite(norm)):
             checkpoint.remove()  # going on from there would end in the same
@@ -124,6 +132,28 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
             mlx_resume.save_if_due(checkpoint, stride.step, learner, course)
 
 
+def _gradient(
+    trainee: Trainee, learner: Learner, lesson: Lesson, stride: Stride, plan: TrainPlan
+) -> tuple[float, float]:
+    """The step's loss and mean drift, their gradient left to the learner. Too little memory: in parts.
+
+    On the CPU MLX does not notice that memory is short: there the process ends.
+    """
+    while True:
+        # a step draws the same wherever a run begins
+        mx.random.seed(plan.seed * 1_000_003 + stride.step)
+        try:
+            loss = learner.learn(lesson.rows, lesson.weights, stride.rows)
+            return loss, learner.stay(lesson.anchors, stride.anchors)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.short_of_memory(error):
+                raise
+        # out of the except block: its traceback would keep the arrays that did not fit
+        learner.restart()
+        rows = (*(lesson.rows[row] for row in stride.rows), *(lesson.anchors[row] for row in stride.anchors))
+        memory.make_room(trainee, max(map(len, rows)))
+
+
 class Learner:
     """Gradients that add up, and the optimizer that spends them.
 
@@ -135,14 +165,21 @@ class Learner:
         self._trainee, self._plan = trainee, plan
         self._body = trainee.body
         self._adapter: Any = self._body.model.trainable_parameters()
-        self._gradient: Any = None
         self._optimizer = optimizers.AdamW(
             plan.learning_rate, weight_decay=plan.weight_decay, bias_correction=True
         )
         self._optimizer.init(self._adapter)
+        self._update = self._compiled(self._clipped, self._optimizer.state)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the step again, with nothing kept of what was begun of it."""
+        self._gradient: Any = None
+        self._body.model.update(self._adapter)
+        mx.clear_cache()
+        # traced anew: by now layers may be computed twice
         self._learn = self._compiled(mx.value_and_grad(self._nll), mx.random.state)
         self._stay = self._compiled(mx.value_and_grad(self._drift), mx.random.state)
-        self._update = self._compiled(self._clipped, self._optimizer.state)
 
     def learn(self, rows: Sequence[Row], weights: Sequence[float], batch: Sequence[int]) -> float:
         """Gradient of the weighted loss on a batch; returns the loss."""

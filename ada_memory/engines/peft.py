@@ -52,6 +52,7 @@ class PeftEngine:
         Raises:
             BadModel: a folder is missing, damaged, or does not fit the other.
         """
+        self._halvings = hardware.halvings
         if hardware.threads:
             torch.set_num_threads(hardware.threads)
         self._model, tokenizer, self.parameters = load.load_model(model, hardware)
@@ -184,7 +185,7 @@ class PeftEngine:
         is unpacked first: the adapter was trained over what it holds, not over the folder it came from.
         """
         model = self._ready()
-        small = self.parameters < load.SMALL
+        small = self.parameters < memory.SMALL
         exact = dtype == "float32" or (dtype == "auto" and small)
         if load.packed_layers(model):
             model = load.unpacked(model, torch.float32 if exact else torch.bfloat16)
@@ -209,7 +210,8 @@ class PeftEngine:
             self._config.to_dict(), plan, free, parameters=self.parameters, device=device, loaded=True
         )
         probe = sorted((*lesson.rows, *lesson.anchors), key=len)[:3]
-        trainee = Trainee(model, way(model, self._wording.pad, self._mixed, probe), self.most or run.tokens)
+        tokens = (self.most or run.tokens) >> self._halvings
+        trainee = Trainee(model, way(model, self._wording.pad, self._mixed, probe), tokens)
         if run.checkpointing:
             trainee.recompute_layers()
         return trainee
@@ -227,6 +229,6 @@ class PeftEngine:
         """Tokens that are run at a time."""
         gpu = self._ready().device.type == "cuda"
         if decoding:
-            return 65_536 if gpu else 8_192
-        most = (32_768 if gpu else 8_192) if self.parameters < load.SMALL else (4_096 if gpu else 2_048)
-        return min(most, LOGITS // int(self._config.vocab_size))
+            return (65_536 if gpu else 8_192) >> self._halvings
+        most = (32_768 if gpu else 8_192) if self.parameters < memory.SMALL else (4_096 if gpu else 2_048)
+        return min(most, LOGITS // int(self._config.vocab_size)) >> self._halvings

@@ -2,7 +2,7 @@
 
 In: a transformers model with a LoRA adapter. Out: the same model, for the length of a `with`, whose linear
 layers, norms and attention are those of peft_linear and peft_attention. What it gives is compared with the
-model's own before it is relied on: see `peft_train`.
+model's own before it is relied on: see `peft_step.way`.
 """
 
 from __future__ import annotations

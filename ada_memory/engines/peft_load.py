@@ -23,12 +23,10 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
+from ada_memory.engines import memory
 from ada_memory.engines.engine import Hardware, TrainPlan
 from ada_memory.engines.folder import MERGED, adapter_weights, publish
 from ada_memory.errors import AdaError, BadInput, BadModel
-
-SMALL = 200_000_000
-"""Parameters below which float32 costs little memory, so nothing is rounded."""
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 
@@ -245,7 +243,7 @@ def _device(name: str) -> str:
 def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
     """The format of what is not packed."""
     if name == "auto":
-        return torch.float32 if device.type == "cpu" and parameters < SMALL else torch.bfloat16
+        return torch.float32 if device.type == "cpu" and parameters < memory.SMALL else torch.bfloat16
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "nf4": torch.bfloat16}[name]
 
 

@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ada_memory.engines import peft_resume
+from ada_memory.engines import memory, peft_resume
 from ada_memory.engines.engine import TrainPlan, Watch
 from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.peft_optimizer import Optimizer
@@ -84,31 +84,10 @@ def _gradient(
             loss, pull = torch.stack(sums).sum(0).tolist()
             return loss, pull / plan.drift_weight if anchors else 0.0
         except (RuntimeError, MemoryError) as error:
-            if not short_of_memory(error):
+            if not memory.short_of_memory(error):
                 raise
         # out of the except block: its traceback would keep the tensors that did not fit
-        _make_room(trainee, max(len(row) for row in (*rows, *(row for _, row in (*anchors, *drawn)))))
-
-
-def short_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on the GPU or on the CPU."""
-    said = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        words in said for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
-
-
-def _make_room(trainee: Trainee, longest: int) -> None:
-    """Fewer tokens at a time, down to one row; then activations are computed twice instead of kept."""
-    gc.collect()
-    if trainee.model.device.type == "cuda":
-        torch.cuda.empty_cache()
-    if trainee.tokens > longest:
-        trainee.tokens //= 2
-    elif not trainee.recompute:
-        trainee.recompute_layers()
-    else:
-        raise AdaError(
-            f"there is not enough memory to train on a single row of {longest} tokens",
-            hint="close other programs, shorten the longest samples, or use a smaller model",
-        )
+        gc.collect()
+        if trainee.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        memory.make_room(trainee, max(len(row) for row in (*rows, *(row for _, row in (*anchors, *drawn)))))

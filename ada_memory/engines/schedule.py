@@ -108,7 +108,7 @@ class Course:
 
     def _place(self) -> float:
         """How far along the planned curve this step is, in steps."""
-        if not self.landed:
+        if self._step <= self.landed or not self.landed:
             return self._step
         share = (self._step - self.landed) / max(self.steps - self.landed, 1)
         return self.landed + (self._planned - self.landed) * share

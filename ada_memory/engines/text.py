@@ -132,10 +132,9 @@ class Wording:
         return str(rendered)
 
     def _plain(self, text: str) -> str:
-        """The text without control strings, also without those that taking one out would make."""
-        while any(control in text for control in self._control):
-            for control in self._control:
-                text = text.replace(control, "")
+        """The text with a space for each control string: without one, its neighbours might make another."""
+        for control in self._control:
+            text = text.replace(control, " ")
         return text
 
     def _cut(self, messages: Sequence[Message], most: int) -> list[int]:

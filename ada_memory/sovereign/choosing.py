@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ada_memory.engines import memory
-from ada_memory.engines.engine import TrainPlan
+from ada_memory.engines.engine import TrainPlan, choose_engine
 from ada_memory.engines.families import engines_for
 from ada_memory.errors import BadModel
 from ada_memory.settings import Home, Settings
@@ -82,8 +84,12 @@ def plan(home: Home, settings: Settings, name: str) -> Plan:
 
 
 def parameters(folder: Path) -> int:
-    """The number of weights in a folder's safetensors files, from their headers; packed ones as stored."""
-    return sum(prod(row["shape"]) for path in folder.glob("*.safetensors") for row in _header(path).values())
+    """The number of weights in a folder's safetensors files, from their headers."""
+    stored: Counter[str] = Counter()
+    for path in folder.glob("*.safetensors"):
+        for row in _header(path).values():
+            stored[row["dtype"]] += prod(row["shape"])
+    return _unpacked(stored, config_of(folder))
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -104,16 +110,15 @@ def context_of(config: Mapping[str, Any]) -> int:
 def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) -> Plan:
     config = config_of(seen.folder)
     known = engines_for(config) if config else []
-    wanted = settings.model.engine
-    first = known[-1:] if "quantization" in config else known[:1]
-    engine = wanted if wanted != "auto" else next(iter(first), "")
+    engine = settings.model.engine if settings.model.engine != "auto" else choose_engine(seen.folder)
     forge = settings.forge
+    stored = sum(size for file, size in seen.files.items() if file.endswith(".safetensors"))
     train = memory.fit(
         config, TrainPlan(rank=forge.rank, alpha=forge.alpha, batch_size=forge.batch_size),
         memory.free_memory(), parameters=seen.parameters,
-        device="cuda" if settings.model.device.startswith("cuda") else "cpu", dtype=settings.model.dtype,
+        device="cuda" if settings.model.device.startswith("cuda") else "cpu",
+        dtype=_numbers(settings, engine), weights=stored if "quantization" in config else None,
     )  # fmt: skip
-    weights = sum(size for file, size in seen.files.items() if file.endswith(".safetensors"))
     on_disk = sum(seen.files.values())
     # what serves is merged, and not packed
     serve = seen.parameters * (4 if seen.parameters < memory.SMALL else 2)
@@ -121,7 +126,7 @@ def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) 
         name=name, where=where, architecture=str(next(iter(config.get("architectures") or ()), "")),
         engine=engine, parameters=seen.parameters, context=context_of(config),
         download=on_disk if where == "hub" else 0,
-        disk=_KEPT_NIGHTS * weights + (0 if where == "shelf" else on_disk), disk_free=_free(home),
+        disk=_KEPT_NIGHTS * serve + (0 if where == "shelf" else on_disk), disk_free=_free(home),
         serve=serve, train=train.total, memory_free=memory.free_memory(),
         minutes=_minutes(home, seen.parameters),
     )  # fmt: skip
@@ -134,7 +139,7 @@ def _problems(
 ) -> tuple[str, ...]:
     """What makes it impossible."""
     found = []
-    wanted = settings.model.engine
+    wanted = settings.model.engine if settings.model.engine != "auto" else f"auto ({made.engine} here)"
     weights = [file for file in seen.files if file.endswith(".safetensors")]
     if not config:
         found.append("it has no config.json: it is not laid out as Hugging Face lays out models")
@@ -142,7 +147,7 @@ def _problems(
         kind = config.get("model_type") or "no model_type"
         packed = " packed by another tool" if "quantization_config" in config else ""
         found.append(f"no engine here runs it as a causal language model ({kind}{packed})")
-    elif wanted != "auto" and wanted not in known:
+    elif made.engine not in known:
         found.append(f"model.engine is {wanted}, which does not run it; {' or '.join(known)} would")
     if settings.model.dtype == "nf4":
         found += _packing(made.engine)
@@ -155,6 +160,14 @@ def _problems(
     if made.disk + _SPARE_BYTES > made.disk_free:
         found.append(f"the disk is too small: {_size(made.disk)} needed, {_size(made.disk_free)} free")
     return tuple(found)
+
+
+def _numbers(settings: Settings, engine: str) -> str:
+    """The number format in which an engine trains, where the settings leave it to it."""
+    dtype = settings.model.dtype
+    if engine == "mlx" and dtype == "auto":
+        return "bfloat16" if sys.platform == "darwin" else "float32"
+    return dtype
 
 
 def _packing(engine: str) -> list[str]:
@@ -208,8 +221,21 @@ def _hub(name: str, scratch: Path) -> _Seen:
     except (OSError, ValueError) as error:  # the hub's errors derive from these two
         raise bases.unreachable(name, error) from error
     weights = sum(size for file, size in files.items() if file.endswith(".safetensors"))
-    total = info.safetensors.total if info.safetensors is not None else weights // 2
-    return _Seen(scratch, files, int(total))
+    stored = info.safetensors.parameters if info.safetensors is not None else {"BF16": weights // 2}
+    return _Seen(scratch, files, _unpacked(stored, config_of(scratch)))
+
+
+def _unpacked(stored: Mapping[str, int], config: Mapping[str, Any]) -> int:
+    """How many weights a model has, of so many numbers of each type in its files.
+
+    mlx-lm packs several weights into one U32, and keeps a scale and a bias for every group of them.
+    """
+    total, how = sum(stored.values()), config.get("quantization")
+    if not how:
+        return total
+    packed = stored.get("U32", 0)
+    weights = packed * 32 // int(how["bits"])
+    return total - packed + weights - 2 * weights // int(how["group_size"])
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:

@@ -11,9 +11,9 @@ import resource
 import sqlite3
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
+from ada_memory.engines.memory import memory_limits
 from ada_memory.errors import BadSetting
 from ada_memory.service.checkup.finding import Case, Finding, fail, many, ok, size, warn, worst
 from ada_memory.settings import CHECKOUT
@@ -120,7 +120,7 @@ def memory(case: Case) -> Finding:
     from ada_memory.service.checkup.weights import base_folder, folder_size
 
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    total = min([total, *_limits()])
+    total = min([total, *memory_limits()])
     model = folder_size(base_folder(case.home, case.settings))
     need = RUNTIME_BYTES + 3 * model
     said = f"{size(total)}; a night of this model takes about {size(need)}"
@@ -130,17 +130,6 @@ def memory(case: Case) -> Finding:
         )
         return warn(said, mend)
     return ok(said)
-
-
-def _limits() -> Iterator[int]:
-    """What a container may use, if it is limited."""
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(file).read_text("ascii").strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            yield int(text)
 
 
 def open_files(_: Case) -> Finding:
