@@ -185,7 +185,8 @@ class StageRecord:
 class NightRecord:
     """One night. `id` is the local date for clock nights, `p<position>` for others.
 
-    A light one teaches what is new, in few cycles, and gives way to who speaks; a deep one rehearses too.
+    A light one teaches what is new, in few cycles, and gives way to who speaks; a deep one also asks what is
+    due.
     """
 
     id: str

@@ -62,12 +62,12 @@ class ModelSettings(Section):
         "auto",
         description="What runs the model; auto is mlx on Apple silicon and for 4-bit models, else peft.",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
         "auto",
         description="Number format of the weights in memory; nf4 packs the base to 4 bits with bitsandbytes.",
     )
-    threads: int = Field(0, ge=0, description="CPU threads by day; 0 means all cores.")
+    threads: int = Field(0, ge=0, description="CPU threads, by day and by night; 0 means all cores.")
     max_tokens: int = Field(128, ge=1, description="Longest reply when a request does not say.")
 
 

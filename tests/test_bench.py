@@ -244,6 +244,26 @@ def test_nights_that_a_home_has_behind_it_are_told_and_not_slept_again(tmp_path:
     assert len(nights._lived(diary, whose)[1]) == 2
 
 
+def test_many_nights_are_told_as_figures_and_as_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="it comes with the extra `bench`")
+
+    def row(number: int, recall: float, exam: float, verdict: str) -> dict[str, object]:
+        known = {"recall_all": recall, "recall_tonight": 1.0, "recall_first": recall / 2, "leak": 0.1}
+        return {"night": number, "verdict": verdict, "seconds": 60.0 * number, "exam": exam, **known}
+
+    rows = [row(1, 1.0, 0.98, "activate"), row(2, 0.8, 0.95, "reject"), row(3, 0.9, 0.97, "reduced")]
+    found: Any = nights._figures(rows, {"all": 0.98, "facts": 1.0}, 1_000)
+    recalls = [found[f"recall_{name}"] for name in ("all_final", "all_min", "first_final")]
+    assert recalls == [0.9, 0.8, 0.45]
+    assert (found["exam_start"], found["exam_min"], found["exam_final"]) == (0.98, 0.95, 0.97)
+    assert (found["seconds_night_2"], found["seconds_last"], found["rejected"]) == (120.0, 180.0, [2])
+    assert found["nights"] == rows
+    nights.plot(found, tmp_path / "nights.png")
+    assert (tmp_path / "nights.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(BadInput, match="cannot be written"):
+        nights.plot(found, tmp_path / "nowhere" / "nights.png")
+
+
 def test_a_bench_that_is_told_to_end_ends_like_ctrl_c() -> None:
     usual = signal.getsignal(signal.SIGTERM)
     try:

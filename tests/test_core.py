@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ada_memory.circadian.heavy import core_rows
 from ada_memory.cli.app import main
 from ada_memory.errors import BadInput, NotFound
+from ada_memory.forge.dataset import read_rows
 from ada_memory.settings import Home, ModelSettings
 from ada_memory.sovereign import cores, general
 from ada_memory.sovereign.bases import Base, prepare_base
@@ -56,7 +56,7 @@ def test_the_exam_asks_nothing_that_is_replayed() -> None:
 
 
 def test_core_and_exam_are_large_enough_to_mean_something() -> None:
-    kinds = Counter(row.kind for row in core_rows(general.CORE))
+    kinds = Counter(row.kind for row in read_rows(general.CORE))
     marked = Counter(question.category for question in exam.read(general.EXAM))
     assert sum(kinds.values()) >= 300 and min(kinds.values()) >= 15
     assert sum(marked.values()) >= 200 and min(marked.values()) >= 18
@@ -96,7 +96,7 @@ def test_three_formats_are_known_in_lines_and_in_a_list(home: Home, base: Base, 
     assert cores.add(home, base, whole).format == "alpaca"
     path = cores.for_night(home, base, home.nights / "n1")
     assert path is not None and path != general.CORE
-    added = core_rows(path)[len(general.core()) :]
+    added = read_rows(path)[len(general.core()) :]
     asked = [row.messages[0].content for row in added]
     assert asked == ["How do I greet?", "Name a moth.", "Turn it around.\n\nabc"]
     assert [row.kind for row in added] == [cores.KIND, "open_qa", cores.KIND]
@@ -125,6 +125,13 @@ def test_what_the_exam_asks_stays_out(home: Home, base: Base, tmp_path: Path) ->
     assert done.added == 1 and done.asked == (rows[0]["instruction"], rows[1]["instruction"])
     path = cores.for_night(home, base, home.nights / "n1")
     assert path is not None and "Bergen" not in path.read_text("utf-8")
+
+
+def test_no_character_ends_a_row_early(home: Home, base: Base, tmp_path: Path) -> None:
+    odd = {"instruction": "Say it.", "output": "one\u2028two\u0085three"}
+    assert cores.add(home, base, lines(tmp_path / "a.jsonl", odd)).added == 1
+    path = cores.for_night(home, base, home.nights / "n1")
+    assert path is not None and read_rows(path)[-1].messages[-1].content == odd["output"]
 
 
 def test_rows_that_no_night_could_use_stay_out(home: Home, base: Base, tmp_path: Path) -> None:
@@ -170,7 +177,7 @@ def test_a_core_without_its_exam_is_cleared_of_what_the_general_exam_asks(home: 
     lines(model / "core.jsonl", row, {**CHAT, "kind": "style", "key": "y"})
     base = prepare_base(home, ModelSettings(name=str(model)))
     path = cores.for_night(home, base, home.nights / "n1")
-    assert path is not None and [r.messages[0].content for r in core_rows(path)] == ["How do I greet?"]
+    assert path is not None and [r.messages[0].content for r in read_rows(path)] == ["How do I greet?"]
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

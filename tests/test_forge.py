@@ -15,7 +15,7 @@ from ada_memory.engines.engine import Hardware, Step, TrainPlan, Watch
 from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
-from ada_memory.forge.merge import fidelity, merge
+from ada_memory.forge.merge import fidelity
 from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import alike, clipped, normalise
 from ada_memory.forge.train import COLUMNS, epochs, recall, train
@@ -93,7 +93,7 @@ def test_only_accepted_and_distinct_dreams_are_trained() -> None:
     twin = replace(made[0], id="twin", prompt=made[0].prompt.upper() + " !")
     refused = replace(made[0], id="refused", prompt="Never accepted?", accepted=False)
     made_of = build([*made, twin, refused])
-    assert made_of.figures["new"] == 6
+    assert made_of.figures["new"] + len(made_of.stop) == 6
     assert "never accepted" not in prompts(made_of.train)
 
 
@@ -357,10 +357,14 @@ def test_stop_phrasings_are_questions_never_trained() -> None:
         assert sum(row.memories[0] == f"m{m}" for row in made.stop) == 1
 
 
-def test_a_memory_with_few_questions_keeps_them_all() -> None:
-    assert build(dreams(1, 5)).stop == ()  # three questions
-    four = build(dreams(1, 8))  # five of them
-    assert len(four.stop) == 1
+def test_a_memory_with_few_questions_keeps_them_all_beside_one_that_has_more() -> None:
+    three, five = dreams(1, 5), [replace(d, memories=("m1",), prompt=f"{d.prompt} too") for d in dreams(1, 8)]
+    assert [row.memories for row in build([*three, *five]).stop] == [("m1",)]
+
+
+def test_a_night_of_few_questions_keeps_one_to_ask() -> None:
+    assert len(build(dreams(1, 5)).stop) == 1  # of three
+    assert build(dreams(1, 1)).stop == ()
 
 
 def test_no_more_than_a_quarter_of_a_memory_is_held_out() -> None:
@@ -433,8 +437,8 @@ def test_anchors_are_core_rows_that_are_not_replayed() -> None:
 def test_figures_count_samples_and_kinds_by_first_memory() -> None:
     bridge = Dream("b", "bridge", ("m1", "m0"), "", "A bridge?", "Yes.", 0, accepted=True)
     figures = build([*dreams(2, 3), bridge]).figures
-    assert figures["samples_per_memory"] == {"m0": {"count": 3, "kinds": 1}, "m1": {"count": 4, "kinds": 2}}
-    assert (figures["samples_per_memory_min"], figures["kinds_per_memory_min"]) == (3, 1)
+    assert figures["samples_per_memory"] == {"m0": {"count": 2, "kinds": 1}, "m1": {"count": 4, "kinds": 2}}
+    assert (figures["samples_per_memory_min"], figures["kinds_per_memory_min"]) == (2, 1)
 
 
 def test_the_seed_decides() -> None:
@@ -481,12 +485,12 @@ def test_training_ends_once_the_stop_rows_are_known_twice(folder: Path, tmp_path
     engine = PeftEngine(folder, None, EXACT)
     assert recall(engine, ROWS) == 0
     rows = data.Dataset(ROWS, ROWS, ANCHORED, {})  # equal on purpose: a random model cannot generalise
-    report = train(engine, rows, FAST, 1, tmp_path / "train" / "nightly_adapter_v1", never)
-    by_epoch = report.figures["stop_recall_by_epoch"]
+    figures = train(engine, rows, FAST, 1, tmp_path / "train" / "nightly_adapter_v1", never)
+    by_epoch = figures["stop_recall_by_epoch"]
     assert isinstance(by_epoch, list)
-    assert report.figures["ended"] == "recall"
+    assert figures["ended"] == "recall"
     assert by_epoch[-2:] == [1.0, 1.0] and by_epoch[:-1].count(1.0) < len(by_epoch) - 1 < 39
-    assert report.figures["steps"] == 2 * len(by_epoch)
+    assert figures["steps"] == 2 * len(by_epoch)
     assert recall(engine, ROWS) == 1
     saved = PeftEngine(folder, tmp_path / "train" / "nightly_adapter_v1", EXACT)
     assert recall(saved, ROWS) == 1
@@ -501,22 +505,22 @@ def test_loss_csv_holds_every_step(folder: Path, tmp_path: Path) -> None:
 
     settings = FAST.model_copy(update={"epochs": 3})
     rows = data.Dataset(ROWS, ROWS[:2], ANCHORED, {})
-    report = train(PeftEngine(folder, None, EXACT), rows, settings, 1, tmp_path / "a", watch)
+    figures = train(PeftEngine(folder, None, EXACT), rows, settings, 1, tmp_path / "a", watch)
     with (tmp_path / "loss.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert tuple(lines[0]) == COLUMNS
     assert [int(line["step"]) for line in lines] == [s.step for s in seen] == [1, 2, 3, 4, 5, 6]
     assert [float(line["loss"]) for line in lines] == pytest.approx([s.loss for s in seen], abs=1e-5)
     assert [bool(line["stop_recall"]) for line in lines] == [False, True] * 3
-    assert (report.figures["ended"], report.figures["steps"]) == ("epochs", 6)
+    assert (figures["ended"], figures["steps"]) == ("epochs", 6)
 
 
 def test_a_run_that_knows_enough_lands(folder: Path, tmp_path: Path) -> None:
     """The rest of the curve is walked in a few epochs: no run ends at a high rate."""
     engine, rows = PeftEngine(folder, None, EXACT), data.Dataset(ROWS, (), (), {})
     settings = FAST.model_copy(update={"landing": 3})
-    report = train(engine, rows, settings, 1, tmp_path / "a", lambda step: step.step == 4)
-    assert report.figures["steps"] == 4 + 3 * 2  # two batches an epoch
+    figures = train(engine, rows, settings, 1, tmp_path / "a", lambda step: step.step == 4)
+    assert figures["steps"] == 4 + 3 * 2  # two batches an epoch
     with (tmp_path / "loss.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
     assert rates[:4] == pytest.approx([2e-2] * 4, rel=0.02)
@@ -525,11 +529,11 @@ def test_a_run_that_knows_enough_lands(folder: Path, tmp_path: Path) -> None:
 
 def test_whoever_watches_may_end_it(folder: Path, tmp_path: Path) -> None:
     rows = data.Dataset(ROWS, (), (), {})
-    report = train(
+    figures = train(
         PeftEngine(folder, None, EXACT), rows, FAST, 1, tmp_path / "a", lambda step: step.step == 3
     )
-    assert (report.figures["ended"], report.figures["steps"]) == ("watch", 3)
-    assert report.figures["stop_recall"] is None
+    assert (figures["ended"], figures["steps"]) == ("watch", 3)
+    assert figures["stop_recall"] is None
     assert (tmp_path / "a" / "adapter_model.safetensors").is_file()
 
 
@@ -546,7 +550,7 @@ def test_fidelity_tells_a_faithful_merge_from_another_model(folder: Path, tmp_pa
     settings = FAST.model_copy(update={"epochs": 10})
     train(engine, data.Dataset(ROWS, (), (), {}), settings, 1, tmp_path / "a", never)
     adapted = PeftEngine(folder, tmp_path / "a", EXACT)
-    merge(engine, tmp_path / "merged")
+    engine.merge(tmp_path / "merged")
     chats = [row.messages[:1] for row in ROWS + ANCHORED]
     good = fidelity(PeftEngine(tmp_path / "merged", None, EXACT), adapted, chats)
     assert good["kl"] == pytest.approx(0, abs=1e-6) and good["top1"] == 1

@@ -58,6 +58,15 @@ def test_a_good_night(mind: Mind) -> None:
     assert loss == (mind.night(night) / "train" / "loss.csv").read_bytes()
 
 
+def test_what_a_newer_memory_overrides_is_told_in_words(mind: Mind) -> None:
+    old = mind.say("My sister lives in Oslo.")
+    asyncio.run(whole_night(mind))
+    mind.say("My sister lives in Bergen.")
+    mind.toy(superseded=[old])
+    (row,) = mind.report(asyncio.run(whole_night(mind)))["superseded"]
+    assert (row["text"], row["by_text"]) == ("My sister lives in Oslo.", "My sister lives in Bergen.")
+
+
 def test_the_page_is_for_a_person(mind: Mind) -> None:
     mind.say("My cat is\n# called | Miso.")
     said = read_page(mind, asyncio.run(whole_night(mind)))

@@ -125,6 +125,17 @@ def test_what_the_serving_line_knows_is_not_lost_by_what_happened_beside_it(mind
     assert (line.learned, line.lost, line.nights) == ({cat: first}, (), (first,))
 
 
+def test_what_was_lost_and_then_skipped_does_not_come_back_for_ever(mind: Mind) -> None:
+    cat = mind.say("My cat is called Miso.")
+    asyncio.run(whole_night(mind))
+    roll = (mind.home, mind.journal, mind.base, mind.voice.swap, lambda: mind.now)
+    asyncio.run(succession.rollback(*roll))
+    mind.say("My dog is called Bruno.")
+    mind.toy(unclaimed=[cat])
+    night = asyncio.run(whole_night(mind))
+    assert past.line(mind.journal, "gen-0002").lost == (), mind.report(night)["set_aside"]
+
+
 # --- asking and grading ----------------------------------------------------------------------------------
 
 

@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 
 import ada_memory.seedling
 from ada_memory.bench import day as days
-from ada_memory.circadian.heavy import core_rows
 from ada_memory.engines.engine import choose_engine
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import phrasings
@@ -60,7 +59,7 @@ def night(facts: int, seed: int) -> forge_dataset.Dataset:
         for n, (kind, prompt, reply) in enumerate(_dreams(rng, item, withheld))
     ]
     saliences = {f"m{at}": 0.5 for at in range(len(told))}
-    core = core_rows(PACKAGE / "data" / "core.jsonl")
+    core = forge_dataset.read_rows(PACKAGE / "data" / "core.jsonl")
     return forge_dataset.build(dreams, saliences, core, ForgeSettings(), withheld, seed)
 
 

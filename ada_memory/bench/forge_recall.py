@@ -30,13 +30,13 @@ def main() -> None:
     night = forge_dataset.read(Path(job.data))
     settings = ForgeSettings(stop_recall=RECALL, patience=1)
     with tempfile.TemporaryDirectory() as scratch:
-        report = train(engine, night, settings, job.seed, Path(scratch) / "adapter", lambda step: False)
+        figures = train(engine, night, settings, job.seed, Path(scratch) / "adapter", lambda step: False)
     seconds = time.perf_counter() - loaded
-    recall = report.figures["stop_recall"]
+    recall = figures["stop_recall"]
     line = {
         "seconds_to_recall": round(seconds, 2) if recall is not None and recall >= RECALL else None,  # type: ignore[operator]
         "recall": recall,
-        "recall_epochs": report.figures["epochs"],
+        "recall_epochs": figures["epochs"],
         "seconds_to_load": round(loaded - began, 2),
         **peaks(),
     }

@@ -45,7 +45,7 @@ def run(
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             before = ada.engine()
-            figures: dict[str, object] = {"facts": facts, "seed": seed}
+            figures: dict[str, object] = {"facts": facts, "seed": seed, "engine": ada.engine_name()}
             say("before the night: asking")
             figures |= _ask("before", before, asked, styled, core)
             figures["leak_before"] = days.leak(before, told, seed)["all"]

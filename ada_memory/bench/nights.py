@@ -48,7 +48,10 @@ def run(
     calendar = days.calendar(nights, facts_per_night, seed)
     core = exam.core_exam("judge", seed, EXAM_SCALE)
     with tempfile.TemporaryDirectory(prefix="ada-bench-") as scratch:
-        kept_back = days.keep_back([told for day in calendar for told in day], Path(scratch))
+        # beside a home that is kept: a night that was begun goes on with it
+        where = home or Path(scratch)
+        where.mkdir(parents=True, exist_ok=True)
+        kept_back = days.keep_back([told for day in calendar for told in day], where)
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             diary = ada.home.root / DIARY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ada_memory.dream.craft import Mark, Task, shares
+from ada_memory.sovereign import choosing
+from ada_memory.sovereign.disk import read_lines
 from ada_memory.topology.exam import normal
 
 Row = dict[str, Any]
@@ -37,13 +38,8 @@ GROW = ("dream", "verify", "dataset", "train")
 
 def describe(folder: Path) -> Row:
     """How many parameters the weights of a folder hold, and what architecture they are."""
-    count = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        count += sum(math.prod(v["shape"]) for name, v in header.items() if name != "__metadata__")
-    kinds = json.loads((folder / "config.json").read_text("utf-8")).get("architectures") or []
-    return {"parameters": count, "architecture": kinds[0] if kinds else None}
+    kinds = choosing.config_of(folder).get("architectures") or []
+    return {"parameters": choosing.parameters(folder), "architecture": kinds[0] if kinds else None}
 
 
 def sentence(about: Mapping[str, Any]) -> str:
@@ -87,8 +83,9 @@ def facts(
 ) -> list[Row]:
     """One row for each text: its memory, route, claims, samples, what became of it, what to ask."""
     by_position = {int(str(m["id"])[1:].split("-")[0]): m for m in reversed(memories)}
-    claims, dreams = _rows(night / "dream" / "claims.jsonl"), _rows(night / "verify" / "dreams.jsonl")
-    stop, train = (_rows(night / "dataset" / f"{name}.jsonl") for name in ("stop", "train"))
+    claims: list[Row] = read_lines(night / "dream" / "claims.jsonl")
+    dreams: list[Row] = read_lines(night / "verify" / "dreams.jsonl")
+    stop, train = (read_lines(night / "dataset" / f"{name}.jsonl") for name in ("stop", "train"))
     samples = Counter(_owner(row) for row in (*stop, *train))
     learned = {row["memory"] for row in report.get("learned") or []}
     found = []
@@ -116,7 +113,7 @@ def _became(row: Mapping[str, Any], report: Mapping[str, Any], night: Path) -> s
         return f"{how.get(row['route'], 'let go')}: {row['why'] or 'it says nothing to keep'}"
     said = [r for r in report.get("set_aside") or [] if r["memory"] == row["memory"]]
     said += [r for r in report.get("superseded") or [] if r["memory"] == row["memory"]]
-    said += [r for r in _rows(night / "gather" / "skipped.jsonl") if r["id"] == row["memory"]]
+    said += [r for r in read_lines(night / "gather" / "skipped.jsonl") if r["id"] == row["memory"]]
     if said:
         return f"set aside: {said[0]['reason']}"
     if not row["claims"]:
@@ -204,7 +201,3 @@ def project(figures: Mapping[str, Any], load_seconds: float) -> Row | None:
         "arithmetic": f"sum over the stages of fixed + {TARGET} x per_memory, where per_memory = "
         f"(seconds - fixed) / {counts['memories']}; fixed is loading the model and what looks at no memory",
     }  # fmt: skip
-
-
-def _rows(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []

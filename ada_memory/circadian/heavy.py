@@ -31,11 +31,11 @@ from ada_memory.engines.engine import Engine, Hardware, Step, open_engine
 from ada_memory.engines.weights import scale_adapter
 from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
-from ada_memory.forge import merge as forge_merge
 from ada_memory.forge import train as forge_train
+from ada_memory.forge.merge import fidelity
 from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import normalise
-from ada_memory.records import Dream, Message, Override, Sample, Verdict
+from ada_memory.records import Dream, Override, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
@@ -120,7 +120,7 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     }
     if night.core is None:
         return Halt("there is no core to replay for this model", {})
-    settings, core = night.settings.forge, core_rows(night.core)
+    settings, core = night.settings.forge, forge_dataset.read_rows(night.core)
     overridden = {(row.memory, row.claim) for row in overrides_of(night)}
     known = rehearsal.known(read_lines(night.done("gather") / "known.jsonl"), overridden)
     parent = _voice(night) if night.adapter else None  # who was taught nothing has nothing due, or mixed up
@@ -130,6 +130,9 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         [d for d in dreams if d.accepted], salience, core, settings, withheld, night.seed,
         rehearsal.graded(known, reviews),
     )
+    if not any(row.source == "new" for row in built.stop):
+        lacking = "too few questions came of these memories: none could tell whether they are learned"
+        return Halt(lacking, built.figures)
     strangers, others = _near(night, built, core, withheld)
     astray = rehearsal.astray(parent, others) if parent else []
     anchors = (*astray * (ASTRAY_TURNS - 1), *others, *strangers, *built.anchors)
@@ -168,10 +171,10 @@ def train(night: NightBundle, emit: Emit) -> Ending:
         emit(_progress(night, "train", step.step, step.steps, f"loss {step.loss:.3f}"))
         return False
 
-    report = forge_train.train(
+    figures = forge_train.train(
         engine, built, night.settings.forge, night.seed, night.work("train") / night.adapter_name, watch
     )
-    return Done(report.figures)
+    return Done(figures)
 
 
 def merge(night: NightBundle, emit: Emit) -> Ending:
@@ -179,20 +182,18 @@ def merge(night: NightBundle, emit: Emit) -> Ending:
     name, hardware = night.settings.model.engine, _hardware(night)
     adapter = night.done("train") / night.adapter_name
     merged = night.work("merge") / "model"
-    forge_merge.merge(open_engine(name, night.base, adapter, hardware), merged)
+    open_engine(name, night.base, adapter, hardware).merge(merged)
     chats = [row.messages[:-1] for row in forge_dataset.read(night.done("dataset")).train[:64]]
-    fidelity = forge_merge.fidelity(
+    proof = fidelity(
         open_engine(name, merged, None, hardware), open_engine(name, night.base, adapter, hardware), chats
     )
-    if not (fidelity["kl"] <= 0.01 and fidelity["top1"] >= 0.98):
-        return Halt("the merged model is not the model that was trained", fidelity)
-    return Done(fidelity)
+    if not (proof["kl"] <= 0.01 and proof["top1"] >= 0.98):
+        return Halt("the merged model is not the model that was trained", proof)
+    return Done(proof)
 
 
 def map_(night: NightBundle, emit: Emit) -> Ending:
     """Survey the new model beside its parent: weights, behaviour, exam, recall."""
-    if night.core is None or night.exam is None:
-        return Halt("there is no exam for this model: nothing unproven is served", {})
     figures = _survey(night, night.done("merge") / "model")
     (night.work("map") / "map.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return Done(figures)
@@ -218,16 +219,16 @@ def _reduced(night: NightBundle) -> tuple[Verdict, list[judging.Rule]]:
     work = night.work("verdict")
     scale_adapter(night.done("train") / night.adapter_name, work / "adapter", STRENGTH)
     engine = open_engine(night.settings.model.engine, night.base, work / "adapter", _hardware(night))
-    forge_merge.merge(engine, work / "model")
+    engine.merge(work / "model")
     verdict, rules = judging.judge(_survey(night, work / "model"), night.settings.topology)
     return ("reduced" if verdict == "activate" else "reject"), rules
 
 
 def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
     if night.core is None or night.exam is None:
-        raise BadInput("there is no exam for this model")
+        raise BadInput("there is no exam for this model: nothing unproven is served")
     child = open_engine(night.settings.model.engine, merged, None, _hardware(night))
-    prompts = [row.messages[:-1] for row in core_rows(night.core)]
+    prompts = [row.messages[:-1] for row in forge_dataset.read_rows(night.core)]
     stop = forge_dataset.read(night.done("dataset")).stop
     parent, settings = _voice(night), night.settings.dream
     figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop)
@@ -238,22 +239,6 @@ def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
         "craft_after": craft.shares(after),
         "craft_items": len(tasks),
     }
-
-
-def core_rows(path: Path) -> list[Sample]:
-    """The core as samples; `kind` spreads the replay, the row's key stays in the file.
-
-    Raises:
-        BadInput: the file is missing or not JSON lines of chats.
-    """
-    try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-        return [
-            Sample(tuple(Message(m["role"], m["content"]) for m in r["messages"]), "core", kind=r["kind"])
-            for r in rows
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} is no core file: {error}") from error
 
 
 def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]]:
@@ -300,7 +285,7 @@ def _voice(night: NightBundle) -> Engine:
 
 def _hardware(night: NightBundle) -> Hardware:
     model = night.settings.model
-    return Hardware(model.device, model.dtype, model.threads)
+    return Hardware(model.device, model.dtype, model.threads, halvings=night.died)
 
 
 def _claims(night: NightBundle) -> list[tuple[str, Claim]]:

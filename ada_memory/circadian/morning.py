@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ada_memory.circadian.bundle import NightBundle, read_result
 from ada_memory.circadian.page import page
 from ada_memory.circadian.pause import Pause, read_orders, seconds_paused
 from ada_memory.circadian.stages import NAMES
+from ada_memory.dream.rem import holds
 from ada_memory.records import StageRecord
 from ada_memory.sovereign.disk import append_line, read_lines, to_json
 from ada_memory.words import overlap
@@ -163,6 +164,8 @@ def _others(texts: Mapping[str, str], became: Outcomes, *outcomes: str) -> list[
 
 
 def _superseded(night: NightBundle, texts: Mapping[str, str]) -> list[Report]:
+    known = read_lines(night.done("gather") / "known.jsonl")  # what an earlier night learned, too
+    texts = {str(row["id"]): str(row["text"]) for row in known} | dict(texts)
     rows = read_lines(night.done("verify") / "superseded.jsonl")
     return [
         {**row, "text": texts.get(str(row["memory"]), ""), "by_text": texts.get(str(row.get("by")), "")}
@@ -172,10 +175,7 @@ def _superseded(night: NightBundle, texts: Mapping[str, str]) -> list[Report]:
 
 def _rejected(night: NightBundle) -> Report:
     dreams = read_lines(night.done("verify") / "dreams.jsonl")
-    counted = read_result(night, "verify")
-    wrong = counted.figures.get("rejected") if counted else None  # duplicates, say, are not accepted either
-    failed = [row for row in dreams if not row.get("accepted")]
-    failed = [row for row in failed if not _is_map(wrong) or _short(row) in wrong]
+    failed = [row for row in dreams if not holds(bool(row.get("accepted")), str(row.get("reason")))]
     reasons = Counter(_short(row) for row in failed)
     shown = ("kind", "memories", "claim", "prompt", "reply", "score", "reason")
     return {
@@ -258,10 +258,6 @@ def _paused(night: NightBundle, ended: Iterable[StageRecord], pauses: Sequence[P
 
 def _list(value: object) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
-
-
-def _is_map(value: object) -> TypeGuard[Mapping[str, object]]:
-    return isinstance(value, Mapping)
 
 
 def _is_number(value: object) -> bool:

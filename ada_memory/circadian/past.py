@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ada_memory.circadian import spacing
 from ada_memory.hippocampus.journal import Journal
@@ -52,7 +53,7 @@ def line(journal: Journal, serving: str) -> Line:
             learned.pop(memory, None)
             if outcome == "learned":
                 learned[memory] = night
-            elif outcome == "superseded":
+            elif outcome in ("superseded", "skipped"):
                 over.add(memory)
         elif outcome == "learned":
             beside[memory] = None
@@ -92,13 +93,15 @@ def _row(sample: Sampled) -> dict[str, object]:
 
 def _near(journal: Journal, old: Sequence[Memory], tonight: Sequence[Memory]) -> dict[str, list[str]]:
     """For known memories that lie near to new ones by their vectors: which new ones."""
+    known = [other.id for other in old]
+    by_embedder = cache(lambda embedder: journal.vectors(embedder, known))
     near: dict[str, list[str]] = {}
     for memory in tonight:
         found = journal.vector_of(memory.id)
         if found is None:
             continue
         embedder, vector = found
-        ids, matrix = journal.vectors(embedder, [other.id for other in old])
+        ids, matrix = by_embedder(embedder)
         for at in (matrix @ vector).argsort()[::-1][:NEAREST] if ids else ():
             near.setdefault(ids[at], []).append(memory.id)
     return near

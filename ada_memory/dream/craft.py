@@ -89,7 +89,7 @@ def read(path: Path = GENERAL) -> list[Item]:
         BadInput: the file is missing, empty, or not of this form.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
         items = [_item(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} holds no tasks that can be read: {error}") from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from random import Random
+from typing import NamedTuple
 
 from ada_memory.dream import prompts
 from ada_memory.dream.corrections import corrected
@@ -23,12 +24,17 @@ _FACTS: tuple[DreamKind, ...] = (
 _WISHES: tuple[DreamKind, ...] = (
     "style", "question", "style", "statement", "style", "rule", "style", "style"
 )  # fmt: skip
-Plan = tuple[
-    DreamKind, tuple[str, ...], tuple[Claim, ...]
-]  # what to dream, of which memories, of which claims
 _CLAIM_TOKENS, _DREAM_TOKENS = 96, 72
 COPIED = 0.7
 """Likeness, letter by letter, from which a claim is taken to be some words of its memory, copied wrong."""
+
+
+class _Planned(NamedTuple):
+    """A dream that is to be dreamt."""
+
+    kind: DreamKind
+    memories: tuple[str, ...]
+    claims: tuple[Claim, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,11 @@ class DreamGenerator:
 
     def burst(self, claims: Sequence[tuple[str, Claim]], cycle: int, size: int) -> list[Dream]:
         """`size` dreams of each (memory id, claim), at the settings' temperature."""
-        plan: list[Plan] = []
+        plan: list[_Planned] = []
         for memory, claim in claims:
             kinds = _WISHES if claim.wish else _FACTS
-            plan += [(kinds[(cycle * size + i) % len(kinds)], (memory,), (claim,)) for i in range(size)]
+            places = range(cycle * size, (cycle + 1) * size)
+            plan += [_Planned(kinds[at % len(kinds)], (memory,), (claim,)) for at in places]
         return self._dream(plan, cycle)
 
     def bridges(self, claims: Sequence[tuple[str, Claim]], cycle: int, count: int) -> list[Dream]:
@@ -104,18 +111,18 @@ class DreamGenerator:
         if len({m for m, _ in facts}) < 2:
             return []
         rng = Random(f"{self.seed}:bridge:{cycle}")
-        plan: list[Plan] = []
+        plan: list[_Planned] = []
         for _ in range(count):
             draws = [rng.sample(facts, 2) for _ in range(8)]
             a, b = min(
-                (d for d in draws),
+                draws,
                 key=lambda d: (d[0][0] == d[1][0], len(words(d[0][1].text) & words(d[1][1].text))),
             )
             if a[0] != b[0]:
-                plan.append(("bridge", (a[0], b[0]), (a[1], b[1])))
+                plan.append(_Planned("bridge", (a[0], b[0]), (a[1], b[1])))
         return self._dream(plan, cycle)
 
-    def _dream(self, plan: Sequence[Plan], cycle: int) -> list[Dream]:
+    def _dream(self, plan: Sequence[_Planned], cycle: int) -> list[Dream]:
         s = self.settings
         sampling = Sampling(_DREAM_TOKENS, s.temperature, s.min_p, seed=self.seed * 1_000 + cycle)
         replies = self.engine.generate([prompts.dream(kind, claims) for kind, _, claims in plan], sampling)
@@ -140,9 +147,8 @@ class DreamGenerator:
 
 
 def related(a: str, b: str) -> bool:
-    """Whether two claims share enough words to be about the same thing."""
-    common = words(a) & words(b)
-    return len([w for w in common if len(w) > 2]) >= 1
+    """Whether two claims share a word of three letters or more; else the model need not be asked."""
+    return any(len(word) > 2 for word in words(a) & words(b))
 
 
 def _grounded(claims: Sequence[Claim], text: str) -> tuple[Claim, ...]:
@@ -159,9 +165,9 @@ def _meant(claim: str, text: str) -> str:
     length = len(claim.split())
     sentences = [sentence.split() for sentence in re.split(r"(?<=[.!?])\s+", text)]
     stretches = [
-        " ".join(words[start : start + length])
-        for words in sentences
-        for start in range(max(len(words) - length, 0) + 1)
+        " ".join(sentence[start : start + length])
+        for sentence in sentences
+        for start in range(max(len(sentence) - length, 0) + 1)
     ]
     likeness = SequenceMatcher(b=claim.casefold(), autojunk=False)
 

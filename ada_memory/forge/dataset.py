@@ -11,13 +11,12 @@ time, at the price of one row, the core in other rows, and a question whole and 
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ada_memory.engines.folder import publish
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge.phrasings import clipped, held_out, normalise
 from ada_memory.records import Dream, Message, Sample
@@ -75,7 +74,6 @@ def build(
 
     Raises:
         BadInput: a share of core is wanted and there is no core.
-        AdaError: the share of core came out wrong.
     """
     shuffle = random.Random(seed)
     never = {normalise(prompt) for prompt in withheld}
@@ -117,16 +115,14 @@ def turns(rows: Sequence[Sample]) -> int:
 
 def write(dataset: Dataset, folder: Path) -> None:
     """Write train.jsonl, stop.jsonl, anchors.jsonl and figures.json; the folder appears whole."""
-    temporary = folder.parent / f".tmp-{folder.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in ("train", "stop", "anchors"):
-        lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in getattr(dataset, name)]
-        (temporary / f"{name}.jsonl").write_text("".join(lines), "utf-8")
-    (temporary / "figures.json").write_text(json.dumps(dict(dataset.figures), indent=2) + "\n", "utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
+
+    def fill(folder: Path) -> None:
+        for name in ("train", "stop", "anchors"):
+            lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in getattr(dataset, name)]
+            (folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+        (folder / "figures.json").write_text(json.dumps(dict(dataset.figures), indent=2) + "\n", "utf-8")
+
+    publish(folder, fill)
 
 
 def read(folder: Path) -> Dataset:
@@ -222,15 +218,15 @@ def _weighted(rows: Sequence[Sample], saliences: Mapping[str, float]) -> list[Sa
     """Weights in proportion to salience, from 0.75 to 1.25, with a mean of 1."""
     known = [saliences.get(row.memories[0]) for row in rows]
     told = [value for value in known if value is not None and value > 0]
-    usual = sum(told) / len(told) if told else 1.0
-    raw = [usual if value is None else max(value, 0.0) for value in known]
-    low, high = 0.0, HEAVIEST / min((value for value in raw if value > 0), default=1.0)
-    for _ in range(60):  # the mean grows with the scale, so halving the interval finds it
-        scale = (low + high) / 2
-        mean = sum(_bounded(scale * value) for value in raw) / max(len(raw), 1)
-        low, high = (scale, high) if mean < 1 else (low, scale)
     if not told:
         return list(rows)
+    usual = sum(told) / len(told)
+    raw = [usual if value is None else max(value, 0.0) for value in known]
+    low, high = 0.0, HEAVIEST / min(value for value in raw if value > 0)
+    for _ in range(60):  # the mean grows with the scale, so halving the interval finds it
+        scale = (low + high) / 2
+        mean = sum(_bounded(scale * value) for value in raw) / len(raw)
+        low, high = (scale, high) if mean < 1 else (low, scale)
     return [
         replace(row, weight=round(_bounded(high * value), 6)) for row, value in zip(rows, raw, strict=True)
     ]
@@ -251,8 +247,6 @@ def _core(
         raise BadInput(
             "there is no core to replay", hint="give the model a core.jsonl, or set forge.core_share = 0"
         )
-    if abs(wanted - share * (new + wanted)) > 1:
-        raise AdaError(f"{wanted} of {new + wanted} rows would be core, {share:.0%} were wanted")
     # Half of the core at most is replayed: what is left anchors the model without being trained.
     depth = max(1, min(settings.epochs, len(order) // (2 * wanted))) if wanted else 0
     replayed = [

@@ -51,9 +51,9 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
     A memory's questions are asked about strangers in its subject's place; of one without a name there are
-    none. The strangers are names of the core that no memory speaks of, and nobody's names: the core's own
-    questions are asked about the latter alone. The same strangers every night would be learned by heart. A
-    prompt that turns out to be asked of some memory is left out.
+    none. The strangers are names of the core that no row of the night speaks of, and nobody's names: the
+    core's own questions are asked about the latter alone. The same strangers every night would be learned by
+    heart. A prompt that turns out to be asked of some memory is left out.
 
     A name of nobody goes on like one of the core's; half of them begin like one whom a memory speaks of, or
     beginnings like theirs would be all that it takes to be known.

@@ -38,6 +38,8 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     One is enough to watch by, and each that is kept out makes what is learned depend more on its wording. A
     prompt that also serves another memory, or another kind of dream, stays in training, and so does every
     phrasing of a memory that has only one. No more than `MOST_OUT` of a memory's questions are kept out.
+
+    If that leaves nothing to ask, one question is kept out of those of the memory that has most.
     """
     uses: dict[str, set[tuple[str, str]]] = {}
     questions: dict[str, list[str]] = {}
@@ -50,7 +52,11 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     for prompts in questions.values():
         if len(prompts) >= STOP_FROM:
             out.update(_rarest([prompt for prompt in prompts if len(uses[prompt]) == 1], shuffle))
-    return out
+    if out:
+        return out
+    most = max(questions.values(), key=len, default=[])
+    spare = [prompt for prompt in most if len(uses[prompt]) == 1]
+    return set(spare[-1:]) if len(most) > 1 else set()
 
 
 def _rarest(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:

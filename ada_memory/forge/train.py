@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,6 @@ COLUMNS = ("step", "epoch", "loss", "drift", "learning_rate", "tokens", "stop_re
 ASKED = 256
 """Most stop questions asked after an epoch."""
 REPLY_TOKENS = 48
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """What there is to report of a training run."""
-
-    figures: Mapping[str, object]
 
 
 @dataclass(slots=True)
@@ -99,8 +92,8 @@ def _curve(file: Path) -> list[list[str]]:
 
 def train(
     engine: Engine, dataset: Dataset, settings: ForgeSettings, seed: int, out: Path, watch: Watch
-) -> TrainReport:
-    """Train on the dataset and save the adapter to `out`; loss.csv comes to lie beside it.
+) -> dict[str, object]:
+    """Train on the dataset and save the adapter to `out`; loss.csv comes to lie beside it. Returns figures.
 
     A run that was killed goes on when it is asked for again: its curve has every step once.
 
@@ -132,7 +125,7 @@ def train(
     watcher.file.replace(out.parent / "loss.csv")
     with suppress(OSError):
         watcher.file.parent.rmdir()
-    return TrainReport(_figures(watcher, time.perf_counter() - began))
+    return _figures(watcher, time.perf_counter() - began)
 
 
 def epochs(rows: Sequence[Sample], settings: ForgeSettings) -> int:

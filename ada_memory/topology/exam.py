@@ -55,7 +55,7 @@ def read(path: Path) -> list[Question]:
         BadInput: the file is missing or not an exam.
     """
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
         return [
             Question(
                 r["category"],
