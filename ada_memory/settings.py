@@ -181,12 +181,6 @@ class ForgeSettings(Section):
     rehearse: int = Field(
         5, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
     )
-    rehearse_most: float = Field(
-        5.0,
-        ge=0,
-        description="Most such samples for each new one: after a quiet day the memories of a long life take "
-        "turns.",
-    )
     neighbours: int = Field(
         4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
     )

@@ -130,21 +130,6 @@ def test_what_is_known_is_rehearsed_in_turns_and_what_is_weak_as_a_whole() -> No
     assert made.figures["core_share"] == pytest.approx(0.2, abs=0.01)
 
 
-def test_after_a_quiet_day_the_memories_of_a_long_life_take_turns() -> None:
-    rows = [[sample(f"Old {i} of {m}?", f"Answer {m}.", source="new") for i in range(8)] for m in range(60)]
-    known = [data.Known(f"old{m}", tuple(own), weak=m == 0) for m, own in enumerate(rows)]
-    made = data.build(dreams(1, 24), SALIENCES, CORE, STANDARD, frozenset(), 3, known)
-    due = [row for row in made.train if row.source == "due" and row.messages[-1].content != "Answer 0."]
-    most = round(STANDARD.rehearse_most * float(str(made.figures["new"])))
-    assert data.turns(due) == most < 59 * STANDARD.rehearse
-    pools: dict[str, list[str]] = {}
-    for row in due:
-        pools.setdefault(row.pool, []).append(row.messages[-1].content)
-    epochs = [{own[epoch % len(own)] for own in pools.values()} for epoch in range(8)]
-    assert set().union(*epochs) == {f"Answer {m}." for m in range(1, 60)}, "all had a turn"
-    assert made.figures["due"] == data.turns(due) + 8, "what is weak is trained as a whole"
-
-
 def test_rehearsed_questions_are_clipped_too_and_cost_no_row_more() -> None:
     asked = [f"Do you know by any chance where {name} lives now?" for name in ("Anna", "Bruno")]
     rows = [

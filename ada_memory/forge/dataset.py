@@ -89,7 +89,7 @@ def build(
 
     # A row that asks a stop question would teach its answer, one that asks what is new an old answer.
     taken = never | asked | prompts
-    due = _rehearsed(known, taken, settings, len(new), shuffle)
+    due = _rehearsed(known, taken, settings, shuffle)
     taken |= {prompt_of(row) for row in due}
     pool = [row for row in core if prompt_of(row) not in taken]
     replayed, anchors = _core(pool, len(new) + turns(due), settings, shuffle)
@@ -197,29 +197,21 @@ def _distinct(dreams: Iterable[Dream]) -> list[Dream]:
 
 
 def _rehearsed(
-    known: Sequence[Known], taken: set[str], settings: ForgeSettings, new: int, shuffle: random.Random
+    known: Sequence[Known], taken: set[str], settings: ForgeSettings, shuffle: random.Random
 ) -> tuple[Sample, ...]:
-    """Samples of known memories: of a weak one all, of any other `rehearse` an epoch, taking turns.
-
-    Where that would be more than `rehearse_most` for each of the `new` rows, memories take turns, too.
-    """
+    """Samples of known memories: of a weak one all, of any other `rehearse` an epoch, taking turns."""
     rows: list[Sample] = []
-    each, strong = settings.rehearse, sum(not old.weak for old in known)
-    pools = min(each * strong, round(settings.rehearse_most * new))
-    crowded = pools < each * strong
-    place = 0
+    each = settings.rehearse
     for old in known:
-        if not (pools or old.weak):
+        if not (each or old.weak):
             continue
         free = [replace(row, source="due", weight=1.0) for row in old.train if prompt_of(row) not in taken]
         shuffle.shuffle(free)
         if not old.weak:
-            own = [(turn * strong + place) % pools for turn in range(each)]
-            free = [replace(row, pool=f"due/{own[at % each]}") for at, row in enumerate(free)]
-            place += 1
+            free = [replace(row, pool=f"{old.memory}/{at % each}") for at, row in enumerate(free)]
         clips = CLIPS if old.weak else 1
         rows += [turn for row in free for turn in _by_turns(row, clips, settings.clip, taken, shuffle)]
-    return tuple(shuffle.sample(rows, len(rows)) if crowded else rows)
+    return tuple(rows)
 
 
 def _weighted(rows: Sequence[Sample], saliences: Mapping[str, float]) -> list[Sample]:
