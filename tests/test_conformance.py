@@ -99,8 +99,8 @@ def test_both_find_the_same_loss_and_kl_on_a_batch(folder: Path, tmp_path: Path)
 
 def same(steps: list[Step], others: list[Step]) -> bool:
     """Whether two runs took the same steps, but for rounding."""
-    figures = [[(s.loss, s.drift) for s in run] for run in (steps, others)]
-    return bool(np.allclose(*figures, atol=1e-5))
+    ours, theirs = ([(s.loss, s.drift) for s in run] for run in (steps, others))
+    return np.allclose(ours, theirs, atol=1e-5)
 
 
 def test_with_no_memory_to_spare_layers_are_computed_twice_and_learn_the_same(
