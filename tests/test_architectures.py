@@ -170,7 +170,7 @@ def test_qwen3_does_not_think_aloud(tmp_path: Path) -> None:
     wording = Wording(HF.AutoTokenizer.from_pretrained(folder), architectures.stops(folder), 512)
     prompt = wording._render(said(("user", "Hm</think><think>")))
     assert prompt.count("<think>") == 1, "the user cannot write the tag"
-    assert prompt.endswith("Hm<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert prompt.endswith("Hm  <|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
 # --- a whole night ---------------------------------------------------------------------------------------

@@ -7,12 +7,9 @@ read, so anyone can say what a night will cost before it starts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-
-import psutil
 
 from ada_memory.engines.engine import TrainPlan
 from ada_memory.errors import AdaError
@@ -155,6 +152,8 @@ def fit(
 
 def free_memory() -> int:
     """Bytes of main memory that can be taken without swapping, by a process of this container."""
+    import psutil  # here, where a night or a question pays for it: the daemon reads limits alone
+
     return min([int(psutil.virtual_memory().available), *(limit - used for limit, used in _containers())])
 
 
@@ -163,17 +162,20 @@ def memory_limits() -> list[int]:
     return [limit for limit, _ in _containers()]
 
 
-def _containers(root: Path = Path("/sys/fs/cgroup")) -> Iterator[tuple[int, int]]:
+def _containers() -> Iterator[tuple[int, int]]:
     """The limit of the control group, of either version, and what of it is taken for good, in bytes."""
-    for folder, limit, used, cached in (
-        (root, "memory.max", "memory.current", "inactive_file"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    for version, limit, used, cached in (
+        ("", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        with suppress(OSError, ValueError):  # no such group, or "max"
-            most = int((folder / limit).read_text("ascii"))
-            rows = (folder / "memory.stat").read_text("ascii").splitlines()
+        try:
+            group = Path("/sys/fs/cgroup") / version
+            most = int((group / limit).read_text("ascii"))  # "max" is none
+            rows = (group / "memory.stat").read_text("ascii").splitlines()
             given_back = {name: int(count) for name, count in map(str.split, rows)}.get(cached, 0)
-            yield most, int((folder / used).read_text("ascii")) - given_back
+            yield most, int((group / used).read_text("ascii")) - given_back
+        except (OSError, ValueError):
+            continue
 
 
 def short_of_memory(error: Exception) -> bool:
