@@ -264,10 +264,12 @@ class Learner:
         if not all(row in known for row in members):
             back = set_strength(model, 0.0)
             model.eval()
-            base = self._body.states(packed.ids, packed.where)
-            mx.eval(base)
-            back()
-            model.train()
+            try:
+                base = self._body.states(packed.ids, packed.where)
+                mx.eval(base)
+            finally:  # where memory is short the step is made again
+                back()
+                model.train()
             ends = np.cumsum(packed.sizes).tolist()
             known.update(zip(members, mx.split(base, ends)[: len(members)], strict=True))
         rows = [known[row] for row in members]
