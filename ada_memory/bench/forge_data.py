@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 import ada_memory.seedling
 from ada_memory.bench import day as days
-from ada_memory.engines.engine import choose_engine
+from ada_memory.engines.engine import named_engine
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import phrasings
 from ada_memory.records import Dream, DreamKind, Sample
@@ -44,8 +44,7 @@ QWEN = {
 
 def default_engine() -> str:
     """The engine that the settings name when nobody sets anything, by its own name."""
-    name = ModelSettings().engine
-    return choose_engine(SEEDLING) if name == "auto" else name
+    return named_engine(ModelSettings().engine, SEEDLING)
 
 
 def night(facts: int, seed: int) -> forge_dataset.Dataset:

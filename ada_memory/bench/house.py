@@ -14,7 +14,7 @@ from pathlib import Path
 
 import circadian_daemon
 from ada_memory.client import Client
-from ada_memory.engines.engine import Engine, choose_engine, open_engine
+from ada_memory.engines.engine import Engine, named_engine, open_engine
 from ada_memory.errors import Unavailable
 from ada_memory.settings import Home
 
@@ -40,8 +40,7 @@ class House:
 
     def engine_name(self) -> str:
         """The engine that runs its model: what "auto" stands for here."""
-        base = self.home.bases / self.client.status()["base"][:12]
-        return choose_engine(base) if self.runs == "auto" else self.runs
+        return named_engine(self.runs, self.home.bases / self.client.status()["base"][:12])
 
     def wait_encoded(self) -> None:
         """Wait until everything that was posted has become memories."""

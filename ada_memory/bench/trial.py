@@ -23,7 +23,7 @@ from ada_memory.bench.house import House, house
 from ada_memory.cli.watch import watch
 from ada_memory.dream import craft
 from ada_memory.dream.examples import dreamer
-from ada_memory.engines.engine import Hardware, choose_engine, open_engine
+from ada_memory.engines.engine import Hardware, named_engine, open_engine
 from ada_memory.errors import BadInput
 from ada_memory.settings import Home, ModelSettings, Settings
 from ada_memory.sovereign import shelf
@@ -100,7 +100,7 @@ def _examine(base: Base, settings: Settings, about: dict[str, Any], console: Con
     model = settings.model
     engine = open_engine(model.engine, base.path, None, Hardware(model.device, model.dtype, model.threads))
     about |= made.describe(base.path)
-    runs = choose_engine(base.path) if model.engine == "auto" else model.engine
+    runs = named_engine(model.engine, base.path)
     about |= {"engine": runs, "device": str(getattr(engine, "device", model.device))}
     about |= {"context": engine.limit, "load_seconds": round(time.monotonic() - started, 2)}
     _say(console, made.sentence(about))

@@ -140,7 +140,7 @@ def _moved(ctx: typer.Context, moved: Moved) -> RenderableType:
 
 def _shown(home: Home, settings: Settings) -> dict[str, Any]:
     """What serves, read from the files: the daemon need not run."""
-    from ada_memory.engines.engine import choose_engine
+    from ada_memory.engines.engine import named_engine
     from ada_memory.sovereign import choosing, lines, manifests, shelf
     from ada_memory.sovereign.bases import prepare_base
 
@@ -149,13 +149,12 @@ def _shown(home: Home, settings: Settings) -> dict[str, Any]:
         generation = manifests.active(home)
     except AdaError:
         generation = manifests.ROOT
-    engine = settings.model.engine
     config = choosing.config_of(base.path)
     return {
         "generation": generation, "base": base.name, "hash": base.hash[:12], "folder": str(base.path),
         "architecture": str(next(iter(config.get("architectures") or ()), "")),
         "parameters": choosing.parameters(base.path), "context": choosing.context_of(config),
-        "engine": engine if engine != "auto" else choose_engine(base.path), "dtype": settings.model.dtype,
+        "engine": named_engine(settings.model.engine, base.path), "dtype": settings.model.dtype,
         "size": shelf.size(sum(path.stat().st_size for path in base.path.iterdir())),
         "after_restart": lines.is_pending(home)[:12],
     }  # fmt: skip

@@ -188,8 +188,7 @@ def open_engine(
     Raises:
         BadModel: no such engine, or a folder that it cannot read.
     """
-    if name == "auto":
-        name = choose_engine(model)
+    name = named_engine(name, model)
     if name == "peft":
         from ada_memory.engines.peft import PeftEngine
 
@@ -202,6 +201,11 @@ def open_engine(
 
         return MlxEngine(model, adapter, hardware)
     raise BadModel(f"there is no engine called {name!r}", hint="use engine = auto, peft or mlx")
+
+
+def named_engine(name: str, model: Path) -> str:
+    """The engine that a setting names for this model, "auto" by what it stands for."""
+    return choose_engine(model) if name == "auto" else name
 
 
 def choose_engine(model: Path) -> Literal["peft", "mlx"]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ada_memory.engines import memory
-from ada_memory.engines.engine import TrainPlan, choose_engine
+from ada_memory.engines.engine import TrainPlan, named_engine
 from ada_memory.engines.families import engines_for
 from ada_memory.errors import BadModel
 from ada_memory.settings import Home, Settings
@@ -110,7 +110,7 @@ def context_of(config: Mapping[str, Any]) -> int:
 def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) -> Plan:
     config = config_of(seen.folder)
     known = engines_for(config) if config else []
-    engine = settings.model.engine if settings.model.engine != "auto" else choose_engine(seen.folder)
+    engine = named_engine(settings.model.engine, seen.folder)
     forge = settings.forge
     stored = sum(size for file, size in seen.files.items() if file.endswith(".safetensors"))
     train = memory.fit(
