@@ -110,6 +110,38 @@ def test_packed_again_it_would_have_lost_what_it_learnt(four_bits: Path, tmp_pat
     assert lost > 0.2 * np.abs(said - untouched).mean()
 
 
+@pytest.mark.parametrize("chosen", [[5], [5, 9, 9, 30, 0, 0]])
+def test_the_last_layer_does_without_the_tokens_that_nobody_reads(tmp_path: Path, chosen: list[int]) -> None:
+    from ada_memory.engines.mlx_body import Body
+    from ada_memory.engines.mlx_core import lm, mx, nn, trees
+
+    model: Any = lm.load_model(tiny_model(tmp_path / "base"))[0]
+    ids, where, seen = mx.arange(40).reshape(2, 20) + 5, mx.array(chosen), []
+
+    def plain(model: Any) -> Any:
+        return mx.sin(model.model(ids).reshape(40, -1)[where]).sum()
+
+    def picked(_: Any) -> Any:
+        return mx.sin(body.states(ids, where)).sum()
+
+    expected, slope = nn.value_and_grad(model, plain)(model)
+    body = Body(model)
+
+    class Seen(nn.Linear):  # type: ignore[misc]
+        def __call__(self, x: Any) -> Any:
+            seen.append(x.size // x.shape[-1])
+            return super().__call__(x)
+
+    for layer in (model.layers[0], model.layers[-1]):
+        layer.mlp.down_proj.__class__ = Seen
+    found, ours = nn.value_and_grad(model, picked)(model)
+    assert seen == [40, len(chosen)]
+    assert float(found) == pytest.approx(float(expected), abs=1e-4)
+    theirs = dict(trees.tree_flatten(slope))
+    for name, gradient in trees.tree_flatten(ours):
+        np.testing.assert_allclose(np.array(gradient), np.array(theirs[name]), atol=1e-4, err_msg=name)
+
+
 # --- architectures -----------------------------------------------------------------------------------------
 
 

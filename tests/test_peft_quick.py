@@ -175,6 +175,19 @@ def test_the_model_is_its_own_again_afterwards() -> None:
     assert torch.equal(reply_logits(model, packed, mixed=False), before)
 
 
+@pytest.mark.parametrize("kind", ["Llama", "Lfm2"])
+def test_the_last_layer_does_without_the_tokens_that_nobody_reads(kind: str) -> None:
+    model, seen = adapted(kind, MODELS[kind]), []
+    layers = model.get_base_model().model.layers
+    for layer in (layers[0], layers[-1]):
+        down = layer.mlp.down_proj if kind == "Llama" else layer.feed_forward.w2
+        down.register_forward_hook(lambda _, given, out: seen.append(out.shape[0] * out.shape[1]))
+    Quick(model, 0, torch.float32).learn(Part(ROWS, [1.0] * len(ROWS), [], 0.0))
+    tokens = len(ROWS) * max(map(len, ROWS)) if kind == "Lfm2" else 96
+    assert sum(map(len, ROWS)) == 91 and sum(len(row.reply) for row in ROWS) == 21
+    assert seen == [tokens, 32]
+
+
 def test_a_model_that_our_layers_do_not_reproduce_keeps_its_own() -> None:
     model = adapted("Llama", {})
     assert isinstance(way(model, 0, False, ROWS), Quick)

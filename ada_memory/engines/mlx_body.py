@@ -14,6 +14,9 @@ from typing import Any
 from ada_memory.engines.mlx_core import mx, nn
 from ada_memory.errors import BadModel
 
+BLOCKS = ("mlp", "feed_forward")
+"""What a layer's block is called in which tokens do not meet."""
+
 
 class _Found(Exception):  # noqa: N818
     """Not an error: the state that was looked for, and no need to go on."""
@@ -85,6 +88,9 @@ class Body:
                 return states.reshape(-1, states.shape[-1])[body._where][None]
 
         inner.__class__ = Picking
+        for name in BLOCKS:
+            if isinstance(block := getattr(inner.layers[-1], name, None), nn.Module):
+                self._spare(block)
         for embedding in inner.children().values():
             if isinstance(embedding, (nn.Embedding, nn.QuantizedEmbedding)):
                 self._blur(embedding)
@@ -130,6 +136,24 @@ class Body:
                 return out + body._noise * size * mx.random.normal(out.shape, dtype=out.dtype)
 
         embedding.__class__ = Blurred
+
+    def _spare(self, block: Any) -> None:
+        """Let a block of the last layer work at the chosen places alone; at the others it gives zeros."""
+        body = self
+
+        class Sparing(type(block)):  # type: ignore[misc]
+            def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+                flat, where = x.reshape(-1, x.shape[-1]), body._where
+                if where is None or where.size >= len(flat):
+                    return super().__call__(x, *args, **kwargs)
+                made = super().__call__(flat[where][None], *args, **kwargs)[0]
+                # gathered, not scattered: a place that is chosen twice would count twice on the way back
+                back = mx.full((len(flat),), where.size, mx.int32)
+                back[where] = mx.arange(where.size)
+                made = mx.concatenate([made, mx.zeros((1, made.shape[-1]), made.dtype)])
+                return made[back].reshape(*x.shape[:-1], -1)
+
+        block.__class__ = Sparing
 
     @contextmanager
     def _picking(self, where: Any, noise: float = 0.0) -> Iterator[None]:

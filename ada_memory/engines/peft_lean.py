@@ -19,12 +19,14 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from ada_memory.engines.peft_attention import attend
-from ada_memory.engines.peft_linear import Adapted, Layer, Normed
+from ada_memory.engines.peft_linear import GRAIN, Adapted, Layer, Normed
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))
 """Layers of one block that read the same input."""
 GATES = SIBLINGS[1:]
 """Of these, those whose output meets nothing but one another's: it may stay in the type of the products."""
+BLOCKS = ("mlp", "feed_forward")
+"""What a layer's block is called in which tokens do not meet."""
 ATTENTION = "ada_rows"
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,7 +35,8 @@ class Lean:
     """The layers of a model, made ready once for a training run. Products are made in `dtype`.
 
     `whole` is false if a layer with an adapter stays as it is (a quantised one, or one with dropout):
-    then the model must run under autocast.
+    then the model must run under autocast. `read`, set before the model is run, says which of the tokens
+    somebody reads, as places in the flat ids: the last layer gives zeros at the others where it can.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
@@ -44,6 +47,7 @@ class Lean:
         self._forwards: list[tuple[nn.Module, Forward]] = []
         self._families: list[_Family] = []
         self.whole = True
+        self.read: torch.Tensor | None = None
         covered: set[nn.Module] = set()
         for module in model.get_decoder().modules():
             if module in covered:
@@ -59,6 +63,10 @@ class Lean:
                 self._forwards.append((module, norm))
             if not isinstance(module, LoraLayer):
                 self._adapt(dict(module.named_children()))
+        last = getattr(model.get_decoder(), "layers", None)
+        for name, block in last[-1].named_children() if last else ():
+            if name in BLOCKS:
+                self._forwards.append((block, self._where_read(block.forward)))
 
     def _adapt(self, children: dict[str, nn.Module]) -> None:
         """Take over the adapted layers among a block's children, siblings together."""
@@ -76,6 +84,20 @@ class Lean:
         weight, bias = linear.weight.detach(), linear.bias
         return Layer(weight.to(self._dtype), None if bias is None else bias.detach().to(self._dtype), scale)
 
+    def _where_read(self, usual: Forward) -> Forward:
+        """A block's forward pass, at the places alone that are read."""
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            flat, read = x.flatten(0, -2), self.read
+            if read is None or len(read) + GRAIN > len(flat):
+                return usual(x)
+            filled = F.pad(read, (0, -len(read) % GRAIN))
+            made = usual(flat.index_select(0, filled)[None])[0, : len(read)]
+            whole = made.new_zeros(len(flat), made.shape[-1]).index_copy(0, read, made)
+            return whole.view(*x.shape[:-1], -1)
+
+        return forward
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Run the model this way; afterwards it is as it was."""
@@ -90,6 +112,7 @@ class Lean:
                 del module.forward
             for family in self._families:
                 family.forget()
+            self.read = None
             self._config._attn_implementation = usual
 
 

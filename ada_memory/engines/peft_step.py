@@ -22,13 +22,10 @@ from ada_memory.engines.engine import TrainPlan
 from ada_memory.engines.peft_attention import Layout
 from ada_memory.engines.peft_head import drift, likelihood
 from ada_memory.engines.peft_lean import Lean
-from ada_memory.engines.peft_linear import Layer
+from ada_memory.engines.peft_linear import GRAIN, Layer
 from ada_memory.engines.peft_rows import Packed, chain, pack, reply_logits, reply_outputs
 from ada_memory.engines.text import Row
 
-GRAIN = 32
-"""A step's tokens are filled up to a multiple of this. oneDNN compiles each product for its shape: with every
-step of another length that took 8% of a small model's training (torch keeps about a thousand of them)."""
 AGREE = 0.1
 """Logits of our layers may differ by this share of the logits' spread from the model's own: rounding does
 not come near it, a layer that works otherwise goes far beyond."""
@@ -162,14 +159,14 @@ class Quick:
             decoder = self._base.get_decoder()
             if self.padded:
                 packed = pack(rows, self._pad, device)
+                self._lean.read = place = packed.row * packed.ids.shape[1] + packed.place
                 out = decoder(input_ids=packed.ids, use_cache=False)
-                place = packed.row * packed.ids.shape[1] + packed.place
             else:
                 packed, layout = self._chained(rows)
+                self._lean.read = place = packed.place
                 out = decoder(
                     input_ids=packed.ids, position_ids=layout.positions[None], use_cache=False, rows=layout
                 )
-                place = packed.place
         return out.last_hidden_state.flatten(0, 1), packed, place
 
     def _chained(self, rows: Sequence[Row]) -> tuple[Packed, Layout]:
