@@ -155,7 +155,9 @@ class Sample:
 
     `source` is "new", "due", "core" or "self"; `weight` multiplies the row's loss. `dream` is the id of the
     dream that it was made of and `claim` what that says, empty for core. Rows of one `pool` take turns: an
-    epoch trains one of them.
+    epoch trains one of them. A row that is not learned but held, an anchor, may drift by `slack` before it is
+    pulled back: an answer is not in danger because a state has moved a little, and what is held to the spot
+    stands in the way of what is learned (a hinge, as the "free bits" of 1606.04934).
     """
 
     messages: Chat
@@ -166,6 +168,7 @@ class Sample:
     dream: str = ""
     pool: str = ""
     claim: str = ""
+    slack: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

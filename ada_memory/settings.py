@@ -200,6 +200,15 @@ class ForgeSettings(Section):
         description="Weight of how far the last states on core prompts move from the base's: "
         "what keeps the rest in place.",
     )
+    slack: float = Field(
+        0.02,
+        ge=0,
+        description="How far such a state may move before it is pulled back, as a share of its size (both "
+        "squared): what is held to the spot stands in the way of what is learned.",
+    )
+    slack_near: float = Field(
+        0.2, ge=0, description="The same for neighbours and asides, which only have to go on saying no."
+    )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."
     )

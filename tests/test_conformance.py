@@ -56,9 +56,12 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def learn(engine: Engine, out: Path, plan: TrainPlan = PLAN, rows: list[Sample] = SAMPLES) -> list[Step]:
+def learn(
+    engine: Engine, out: Path, plan: TrainPlan = PLAN, rows: list[Sample] = SAMPLES, slack: float = 0.0
+) -> list[Step]:
     """Train, held to the base on three anchors; every step that the watch saw."""
-    return steps_of(engine, out, plan, rows, SAMPLES[:3] if plan.drift_weight else ())
+    anchors = [replace(row, slack=slack) for row in SAMPLES[:3]]
+    return steps_of(engine, out, plan, rows, anchors if plan.drift_weight else ())
 
 
 # --- one model, two engines --------------------------------------------------------------------------------
@@ -298,6 +301,18 @@ def test_anchors_hold_the_model_to_the_base(folder: Path, tmp_path: Path, name: 
         assert (max(s.drift for s in seen) > 0) == bool(weight)
         assert seen[-1].loss < seen[0].loss
     assert drift[4.0] < drift[0.0] / 3
+
+
+def test_what_has_drifted_within_the_slack_is_left_alone(folder: Path, tmp_path: Path, name: str) -> None:
+    losses, drifts = [], []
+    for plan, slack in ((replace(PLAN, drift_weight=0), 0.0), (PLAN, 9.0), (PLAN, 0.0)):
+        seen = learn(open_engine(name, folder, None, EXACT), tmp_path / "a", plan, slack=slack)
+        losses.append([step.loss for step in seen])
+        drifts.append(seen[-1].drift)
+    free, loose, held = losses
+    assert loose == pytest.approx(free, rel=1e-4)
+    assert held != pytest.approx(free, rel=1e-4)
+    assert drifts[1] > drifts[2] > 0  # it is told all the same
 
 
 def test_a_watch_may_generate_and_may_end_it(folder: Path, tmp_path: Path, name: str) -> None:

@@ -135,11 +135,12 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
         return Halt(lacking, built.figures)
     strangers, others = _near(night, built, core, withheld)
     astray = rehearsal.astray(parent, others) if parent else []
-    anchors = (*astray * (ASTRAY_TURNS - 1), *others, *strangers, *built.anchors)
+    near = (*astray * (ASTRAY_TURNS - 1), *others, *strangers)
+    anchors = (*(replace(row, slack=settings.slack_near) for row in near), *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
-    near = {"neighbours": len(strangers), "asides": len(others), "asides_astray": len(astray)}
-    return Done({**built.figures, **rehearsal.figures(reviews), **near})
+    held = {"neighbours": len(strangers), "asides": len(others), "asides_astray": len(astray)}
+    return Done({**built.figures, **rehearsal.figures(reviews), **held})
 
 
 def _near(

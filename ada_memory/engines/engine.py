@@ -50,7 +50,8 @@ class TrainPlan:
     zero; with `decay` off it stays at its peak after the warm-up. `drift_weight` multiplies
     the drift on the anchors: |own - base|² / |base|² of the states that the output layer reads, a mean over
     reply tokens (Less-forgetting learning, 1607.00122); the base is the model with its adapter switched off.
-    `batch_size` counts samples, `anchor_batch` the anchors that each step takes besides.
+    A token that has drifted by no more than its anchor's `slack` is not pulled back. `batch_size` counts
+    samples, `anchor_batch` the anchors that each step takes besides.
 
     Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
     no run ends at a high rate; with 0 it ends there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ada_memory.engines.engine import TrainPlan
 from ada_memory.engines.schedule import Course
@@ -36,7 +36,11 @@ class Lesson:
         if not plan.mask_prompt:
             rows = [Row(row.prompt[:1], row.prompt[1:] + row.reply) for row in rows]
         weights, pools = [sample.weight for sample in samples], [sample.pool for sample in samples]
-        return cls(rows, weights, pools, _rows(wording, anchors))
+        held = [
+            replace(row, slack=anchor.slack)
+            for row, anchor in zip(_rows(wording, anchors), anchors, strict=True)
+        ]
+        return cls(rows, weights, pools, held)
 
     def course(self, plan: TrainPlan) -> Course:
         """The steps in which a plan takes the rows."""

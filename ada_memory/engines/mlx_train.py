@@ -198,7 +198,8 @@ class Learner:
         for members, packed in self._trainee.parts(anchors, batch):
             share = packed.spread([self._plan.drift_weight / count] * len(members))
             base = self._teacher(members, packed)
-            loss, gradient = self._stay(self._adapter, packed.ids, packed.where, base, share)
+            slack = packed.spread([anchors[row].slack for row in members])
+            loss, gradient = self._stay(self._adapter, packed.ids, packed.where, base, slack, share)
             total += self._add(loss, gradient)
         return total / self._plan.drift_weight if total else 0.0
 
@@ -249,10 +250,12 @@ class Learner:
         picked = mx.take_along_axis(logits, token[:, None], -1)[:, 0]
         return ((mx.logsumexp(logits, -1) - picked) * weight).sum()
 
-    def _drift(self, adapter: Any, ids: Any, where: Any, base: Any, share: Any) -> Any:
+    def _drift(self, adapter: Any, ids: Any, where: Any, base: Any, slack: Any, share: Any) -> Any:
         self._body.model.update(adapter)
         apart = self._body.states(ids, where) - base
-        return (mx.square(apart).sum(-1) / mx.square(base).sum(-1) * share).sum()
+        moved = mx.square(apart).sum(-1) / mx.square(base).sum(-1)
+        pulled = mx.where(moved > slack, moved, mx.stop_gradient(moved))
+        return (pulled * share).sum()
 
     def _clipped(self, adapter: Any, gradient: Any) -> tuple[Any, Any]:
         gradient, norm = optimizers.clip_grad_norm(gradient, self._plan.max_grad_norm)

@@ -37,15 +37,18 @@ def likelihood(
     return loss, gradient
 
 
-def drift(states: torch.Tensor, base: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """sum(|own - base|² / |base|²) in float32, and its gradient at `states`.
+def drift(
+    states: torch.Tensor, base: torch.Tensor, slack: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """sum(|own - base|² / |base|²) in float32, and its gradient at `states`, 0 for what is within the slack.
 
-    `base` are the states that the base has at the same places. Shapes: both (N, width).
+    `base` are the states that the base has at the same places. Shapes: both (N, width), slack (N).
     """
     theirs = base.float()
     apart = states.float() - theirs
     size = theirs.square().sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    return (apart.square() / size).sum(), (2 * apart / size).to(states.dtype)
+    moved = apart.square().sum(-1, keepdim=True) / size
+    return moved.sum(), (2 * apart / size * (moved > slack[:, None])).to(states.dtype)
 
 
 def _parts(states: torch.Tensor, head: Layer) -> Iterator[slice]:

@@ -83,7 +83,7 @@ class Plain:
         learning = len(logits) - len(base)
         nll = F.cross_entropy(logits[:learning], packed.token[:learning], reduction="none")
         loss = (nll * _spread(part, packed, learning)).sum()
-        apart, of_states = drift(states[learning:].detach(), base)
+        apart, of_states = drift(states[learning:].detach(), base, _slack(part, base))
         change = torch.cat([torch.zeros_like(states[:learning]), of_states * part.pull])
         torch.autograd.backward([loss, states], [None, change])
         return loss.detach(), apart * part.pull
@@ -137,7 +137,7 @@ class Quick:
             loss, of_loss = likelihood(
                 states[:told], self._head, packed.token[:told], _spread(part, packed, told)
             )
-            apart, of_apart = drift(states[told:], base)
+            apart, of_apart = drift(states[told:], base, _slack(part, base))
             change = torch.cat([of_loss, of_apart.mul_(part.pull)])
             above = torch.zeros_like(hidden).index_copy_(0, place, change)
             hidden.backward(above)  # type: ignore[no-untyped-call]
@@ -285,6 +285,12 @@ def _spread(part: Part, packed: Packed, learning: int) -> torch.Tensor:
     """The weight of each reply token that carries loss."""
     weights = torch.tensor([*part.weights, 0.0], device=packed.row.device)
     return weights[packed.row[:learning]]
+
+
+def _slack(part: Part, base: torch.Tensor) -> torch.Tensor:
+    """How far each reply token of the anchors may drift."""
+    anchors = part.rows[len(part.weights) :]
+    return torch.tensor([row.slack for row in anchors for _ in row.reply], device=base.device)
 
 
 def _mixes_otherwise(model: Any) -> bool:

@@ -90,7 +90,7 @@ def digest_of(
     `about` is what else decides the outcome; of the base's matrices the first `SAMPLE` numbers do.
     """
     said = hashlib.sha256()
-    rows = [[(row.prompt, row.reply) for row in part] for part in (lesson.rows, lesson.anchors)]
+    rows = [[(row.prompt, row.reply, row.slack) for row in part] for part in (lesson.rows, lesson.anchors)]
     told = [FORMAT, *map(str, about)], asdict(plan), rows, list(lesson.weights), list(lesson.pools)
     said.update(json.dumps(told).encode())
     for part in (adapter, base):

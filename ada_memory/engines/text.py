@@ -20,10 +20,14 @@ _REPLY = "Quite so"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt and the reply that it should get, both as token ids (the reply with its end of turn)."""
+    """A prompt and the reply that it should get, both as token ids (the reply with its end of turn).
+
+    Of an anchor `slack` says how far it may drift.
+    """
 
     prompt: list[int]
     reply: list[int]
+    slack: float = 0.0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.reply)

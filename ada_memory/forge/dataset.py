@@ -142,7 +142,7 @@ def read(folder: Path) -> Dataset:
 
 
 def read_rows(file: Path) -> list[Sample]:
-    """Read chat JSONL; `source`, `weight`, `memories` and `MORE` may be left out.
+    """Read chat JSONL; `source`, `weight`, `memories`, `slack` and `MORE` may be left out.
 
     Raises:
         AdaError: the file is missing, or a line of it is damaged; names the line.
@@ -160,7 +160,8 @@ def read_rows(file: Path) -> list[Sample]:
             messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
             weight, memories = float(row.get("weight", 1.0)), tuple(row.get("memories", ()))
             source, *rest = row.get("source", "core"), *(row.get(key, "") for key in MORE)
-            rows.append(Sample(messages, source, weight, memories, *rest))
+            made = Sample(messages, source, weight, memories, *rest)
+            rows.append(replace(made, slack=float(row.get("slack", 0.0))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdaError(f"line {number} of {file} is not a chat row: {error!r}") from None
     return rows
@@ -255,7 +256,8 @@ def _core(
         for turn in range(depth)
     ]
     used = min(wanted * depth, len(order))
-    return tuple(replayed), tuple((order[used:] + order[:used])[: settings.anchors])
+    held = (order[used:] + order[:used])[: settings.anchors]
+    return tuple(replayed), tuple(replace(row, slack=settings.slack) for row in held)
 
 
 def _spread(core: Sequence[Sample], shuffle: random.Random) -> list[Sample]:
