@@ -159,14 +159,12 @@ class Quick:
             decoder = self._base.get_decoder()
             if self.padded:
                 packed = pack(rows, self._pad, device)
-                self._lean.read = place = packed.row * packed.ids.shape[1] + packed.place
-                out = decoder(input_ids=packed.ids, use_cache=False)
+                place, more = packed.row * packed.ids.shape[1] + packed.place, {}
             else:
                 packed, layout = self._chained(rows)
-                self._lean.read = place = packed.place
-                out = decoder(
-                    input_ids=packed.ids, position_ids=layout.positions[None], use_cache=False, rows=layout
-                )
+                place, more = packed.place, {"position_ids": layout.positions[None], "rows": layout}
+            self._lean.read = place
+            out = decoder(input_ids=packed.ids, use_cache=False, **more)
         return out.last_hidden_state.flatten(0, 1), packed, place
 
     def _chained(self, rows: Sequence[Row]) -> tuple[Packed, Layout]:

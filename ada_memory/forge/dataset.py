@@ -159,9 +159,9 @@ def read_rows(file: Path) -> list[Sample]:
             row = json.loads(line)
             messages = tuple(Message(m["role"], m["content"]) for m in row["messages"])
             weight, memories = float(row.get("weight", 1.0)), tuple(row.get("memories", ()))
-            source, *rest = row.get("source", "core"), *(row.get(key, "") for key in MORE)
-            made = Sample(messages, source, weight, memories, *rest)
-            rows.append(replace(made, slack=float(row.get("slack", 0.0))))
+            source, slack = row.get("source", "core"), float(row.get("slack", 0.0))
+            more = {key: row.get(key, "") for key in MORE}
+            rows.append(Sample(messages, source, weight, memories, **more, slack=slack))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AdaError(f"line {number} of {file} is not a chat row: {error!r}") from None
     return rows
