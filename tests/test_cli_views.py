@@ -350,6 +350,16 @@ def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
     assert view.so_far() == []
 
 
+def test_a_stage_that_cannot_tell_how_far_it_is_tells_what_it_does() -> None:
+    view = NightView(NIGHT, 100, clock=lambda: 0.0)
+    view.take(event("stage", stage="map", state="started"))
+    assert [line.plain for line in view.so_far()] == ["  map under way"]
+    exam = event("progress", stage="map", done=0, total=0, note="the exam, 900 questions", eta_seconds=30.0)
+    view.take(exam)
+    assert [line.plain for line in view.so_far()] == ["  map: the exam, 900 questions, about 30.0 s left"]
+    assert "the exam, 900 questions" in plain(view)
+
+
 def test_the_view_draws_the_loss_while_training() -> None:
     view = NightView(NIGHT, 120, clock=lambda: 0.0)
     for step, loss in enumerate((3.0, 1.0, 0.5), start=1):

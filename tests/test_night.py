@@ -88,8 +88,8 @@ def test_the_child_runs_at_the_lowest_priority_in_its_own_group(mind: Mind) -> N
         state = runner.state()
         assert {name: state[name] for name in state if "seconds" not in name} == {
             "state": "asleep", "night": "p1", "depth": "deep", "stage": "train",
-            "progress": {"done": 1, "total": 2}, "held": None, "paused": None, "paused_since": None,
-            "trouble": None,
+            "progress": {"done": 1, "total": 2, "note": ""}, "held": None, "paused": None,
+            "paused_since": None, "trouble": None,
         }
         with pytest.raises(Conflict):
             await runner.sleep("manual")

@@ -92,6 +92,13 @@ def test_a_night_under_way_says_how_long_it_takes(mind: Mind) -> None:
     }
 
 
+def test_a_stage_that_cannot_tell_how_far_it_is_tells_what_it_does(mind: Mind) -> None:
+    progress = {"done": 0, "total": 0, "note": "the parent's exam, 900 questions"}
+    state = {"state": "asleep", "night": "p1", "stage": "map", "progress": progress}
+    told = said(rooms(mind), mind, state)["night"]
+    assert told.endswith(", the parent's exam, 900 questions")
+
+
 def test_a_night_that_stands_still_says_why_and_what_to_do(mind: Mind) -> None:
     state = {"state": "asleep", "night": "p1", "stage": "train", "paused": "owner", "paused_since": mind.now}
     told = said(rooms(mind), mind, state)["paused"]

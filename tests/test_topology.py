@@ -174,7 +174,9 @@ def test_survey_tells_parent_from_child(folders: tuple[Path, Path]) -> None:
     parent = FakeEngine({"1": "one.", "2": "two.", "new": "no."}, tokens=row)
     child = FakeEngine({"1": "one.", "2": " ", "new": "yes."}, tokens=row)
     chats = [(Message("user", "p"),)] * 300
-    figures = survey.survey(parent, child, *folders, asked, chats, [sample("new", "yes.")])
+    said: list[str] = []
+    figures = survey.survey(parent, child, *folders, asked, chats, [sample("new", "yes.")], said.append)
+    assert said[0] == "the parent's exam, 2 questions"
     assert figures["exam_before"] == {"all": 1.0, "facts": 1.0, "sums": 1.0}
     assert figures["exam_after"] == {"all": 0.5, "facts": 1.0, "sums": 0.0}
     assert figures["exam_items"] == 2
@@ -185,7 +187,7 @@ def test_survey_tells_parent_from_child(folders: tuple[Path, Path]) -> None:
 
 def test_a_survey_of_nothing_is_rejected(folders: tuple[Path, Path]) -> None:
     base, _ = folders
-    figures = survey.survey(FakeEngine(), FakeEngine(), base, base, [], [], [])
+    figures = survey.survey(FakeEngine(), FakeEngine(), base, base, [], [], [], lambda _: None)
     verdict, rules = judge(figures, LIMITS)
     assert verdict == "reject"
     assert {"exam_items", "exam_drop", "kl", "norm_growth", "repetition", "recall"} <= {

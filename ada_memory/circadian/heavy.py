@@ -39,6 +39,7 @@ from ada_memory.records import Dream, Override, Sample, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
+from ada_memory.topology.survey import Say
 
 ASTRAY_TURNS = 3
 """How often an aside that the parent answers otherwise comes, for each time that another anchor does."""
@@ -48,10 +49,13 @@ STRENGTH = 0.5
 
 def dream(night: NightBundle, emit: Emit) -> Ending:
     """Read the claims out of the memories, then dream of them in several REM cycles."""
+    say = _teller(night, "dream", emit)
     memories = read_lines(night.done("gather") / "memories.jsonl")
+    say(f"reading {len(memories)} memories")
     generator = _generator(night)
     readings = generator.read([(str(m["id"]), str(m["text"])) for m in memories])
     near = past_readings(read_lines(night.done("gather") / "known.jsonl"))
+    say("comparing what they claim with what is known")
     superseded = generator.superseded(readings, near)
     claims = [(r.memory, c) for r in readings for c in r.claims if (r.memory, c.text) not in superseded]
     work = night.work("dream")
@@ -123,6 +127,8 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     settings, core = night.settings.forge, forge_dataset.read_rows(night.core)
     overridden = {(row.memory, row.claim) for row in overrides_of(night)}
     known = rehearsal.known(read_lines(night.done("gather") / "known.jsonl"), overridden)
+    say = _teller(night, "dataset", emit)
+    say(f"asking for what is due of {len(known)} known memories")
     parent = _voice(night) if night.adapter else None  # who was taught nothing has nothing due, or mixed up
     reviews = rehearsal.review(parent, known) if parent else {}
     withheld = frozenset(normalise(line) for line in _lines(settings.withhold))
@@ -133,7 +139,9 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     if not any(row.source == "new" for row in built.stop):
         lacking = "too few questions came of these memories: none could tell whether they are learned"
         return Halt(lacking, built.figures)
+    say("asking the base what must stay as it is")
     strangers, others = _near(night, built, core, withheld)
+    say(f"looking for answers that have gone astray among {len(others)}")
     astray = rehearsal.astray(parent, others) if parent else []
     near = (*astray * (ASTRAY_TURNS - 1), *others, *strangers)
     anchors = (*(replace(row, slack=settings.slack_near) for row in near), *built.anchors)
@@ -181,9 +189,12 @@ def train(night: NightBundle, emit: Emit) -> Ending:
 def merge(night: NightBundle, emit: Emit) -> Ending:
     """Merge base and adapter, then prove that the merged model is the adapted one."""
     name, hardware = night.settings.model.engine, _hardware(night)
+    say = _teller(night, "merge", emit)
     adapter = night.done("train") / night.adapter_name
     merged = night.work("merge") / "model"
+    say("writing base and adapter as one model")
     open_engine(name, night.base, adapter, hardware).merge(merged)
+    say("comparing it with base and adapter")
     chats = [row.messages[:-1] for row in forge_dataset.read(night.done("dataset")).train[:64]]
     proof = fidelity(
         open_engine(name, merged, None, hardware), open_engine(name, night.base, adapter, hardware), chats
@@ -195,7 +206,7 @@ def merge(night: NightBundle, emit: Emit) -> Ending:
 
 def map_(night: NightBundle, emit: Emit) -> Ending:
     """Survey the new model beside its parent: weights, behaviour, exam, recall."""
-    figures = _survey(night, night.done("merge") / "model")
+    figures = _survey(night, night.done("merge") / "model", _teller(night, "map", emit))
     (night.work("map") / "map.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     return Done(figures)
 
@@ -205,7 +216,7 @@ def verdict(night: NightBundle, emit: Emit) -> Ending:
     figures = json.loads((night.done("map") / "map.json").read_text("utf-8"))
     verdict, rules = judging.judge(figures, night.settings.topology)
     if verdict == "reject" and judging.too_strong(rules):
-        reduced, again = _reduced(night)
+        reduced, again = _reduced(night, _teller(night, "verdict", emit))
         if reduced == "reduced":
             verdict, rules = reduced, again
     made: dict[str, object] = {"verdict": verdict, "rules": [asdict(r) for r in rules]}
@@ -215,24 +226,26 @@ def verdict(night: NightBundle, emit: Emit) -> Ending:
     return Done(made | ({"strength": STRENGTH} if verdict == "reduced" else {}))
 
 
-def _reduced(night: NightBundle) -> tuple[Verdict, list[judging.Rule]]:
+def _reduced(night: NightBundle, say: Say) -> tuple[Verdict, list[judging.Rule]]:
     """The verdict on the adapter scaled down; leaves `adapter` and `model` for activation."""
     work = night.work("verdict")
     scale_adapter(night.done("train") / night.adapter_name, work / "adapter", STRENGTH)
+    say("trying it at a reduced strength")
     engine = open_engine(night.settings.model.engine, night.base, work / "adapter", _hardware(night))
     engine.merge(work / "model")
-    verdict, rules = judging.judge(_survey(night, work / "model"), night.settings.topology)
+    verdict, rules = judging.judge(_survey(night, work / "model", say), night.settings.topology)
     return ("reduced" if verdict == "activate" else "reject"), rules
 
 
-def _survey(night: NightBundle, merged: Path) -> dict[str, object]:
+def _survey(night: NightBundle, merged: Path, say: Say) -> dict[str, object]:
     if night.core is None or night.exam is None:
         raise BadInput("there is no exam for this model: nothing unproven is served")
     child = open_engine(night.settings.model.engine, merged, None, _hardware(night))
     prompts = [row.messages[:-1] for row in forge_dataset.read_rows(night.core)]
     stop = forge_dataset.read(night.done("dataset")).stop
     parent, settings = _voice(night), night.settings.dream
-    figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop)
+    figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop, say)
+    say("the night's own tasks, done by both")
     tasks = craft.read(craft.beside(night.base))
     before, after = (craft.sit(dreamer(engine, night.base), tasks, settings) for engine in (parent, child))
     return figures | {
@@ -310,6 +323,11 @@ def _superseded(
         for memory, pairs in by.items()
         if memory in whole
     ]
+
+
+def _teller(night: NightBundle, stage: str, emit: Emit) -> Say:
+    """Says what a stage does just now, where it cannot tell how far it is."""
+    return lambda words: emit(_progress(night, stage, 0, 0, words))
 
 
 def _progress(night: NightBundle, stage: str, done: int, total: int, note: str) -> dict[str, object]:

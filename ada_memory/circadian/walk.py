@@ -199,7 +199,7 @@ class Walk:
     async def _heard(self, night: NightBundle, event: dict[str, object]) -> None:
         """An event of the child. A finished stage gets its row before anybody hears of it."""
         if event.get("event") == "progress":
-            self.progress = {"done": event.get("done"), "total": event.get("total")}
+            self.progress = {name: event.get(name) for name in ("done", "total", "note")}
             self.meter.take(event.get("done"), event.get("total"))
             event = event | self.meter.figures()
         if event.get("event") == "stage" and event.get("stage") in NAMES:

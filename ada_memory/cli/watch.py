@@ -177,8 +177,9 @@ class NightView:
         """How far the stage under way has come, as a line."""
         if not self.current:
             return []
-        of = f"{figure(self.done)} of {figure(self.total)}" if self.total else "under way"
-        return [Text(", ".join(filter(None, (f"  {self.current} {of}", self.paused or self.left))), "dim")]
+        so_far = f" {figure(self.done)} of {figure(self.total)}" if self.total else ""
+        doing = so_far or (f": {self.note}" if self.note else " under way")
+        return [Text(", ".join(filter(None, (f"  {self.current}{doing}", self.paused or self.left))), "dim")]
 
     def __rich__(self) -> RenderableType:
         """The part that moves: the stage under way, its bar, its newest dreams or its loss."""

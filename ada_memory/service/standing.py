@@ -106,6 +106,8 @@ def _night(state: Mapping[str, object], place: tzinfo) -> Iterator[Reason]:
         progress = state.get("progress")
         if isinstance(progress, dict) and progress.get("total"):
             doing += f", {progress.get('done')} of {progress['total']}"
+        elif isinstance(progress, dict) and progress.get("note"):
+            doing += f", {progress['note']}"
         yield Reason("night", f"night {name}{light}: {doing}{_left(state)}")
         yield from _still(state, place)
         if state.get("trouble"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ from ada_memory.engines.weights import changes
 from ada_memory.records import Chat, Sample
 from ada_memory.topology.exam import Question, marks, normal, sit
 
+Say = Callable[[str], None]
+"""Told in words what is being done."""
 _PROMPTS = 256
 BLIND = 0.2
 """Marks of the parent below which a category cannot tell whether the child is worse: nothing can fall."""
@@ -25,10 +27,16 @@ def survey(
     questions: Sequence[Question],
     prompts: Sequence[Chat],
     stop: Sequence[Sample],
+    say: Say,
 ) -> dict[str, object]:
     """Exam of both by category, KL on fixed prompts (nats), change of weights, repetition, recall."""
-    before, after = sit(parent, questions), sit(child, questions)
+    say(f"the parent's exam, {len(questions)} questions")
+    before = sit(parent, questions)
+    say(f"the new model's exam, {len(questions)} questions")
+    after = sit(child, questions)
+    say("comparing weights")
     weights = changes(base_folder, child_folder)
+    say(f"asking both for what was learned, {len(stop)} questions")
     fixed = list(prompts)[:_PROMPTS]
     new = [row for row in stop if row.source == "new"]
     known = [row for row in stop if row.source != "new"]
