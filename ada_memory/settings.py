@@ -226,6 +226,12 @@ class ForgeSettings(Section):
     landing: int = Field(
         2, ge=0, description="Epochs in which the learning rate then falls to zero; 0 ends training there."
     )
+    mends: int = Field(
+        3,
+        ge=0,
+        description="How often the memories whose stop phrasing is then not known are gone over once more.",
+    )
+    mend_rate: float = Field(2e-4, gt=0, description="Peak of the learning rate in that.")
     withhold: str = Field(
         "", description="File of prompts, one a line, that no sample may hold (benchmarks judge with them)."
     )

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -347,32 +348,48 @@ from dataclasses import replace
 from pathlib import Path
 from ada_memory.engines.engine import open_engine
 from tests.models import SAMPLES
-from tests.test_conformance import ALONE, PLAN
+from tests.test_conformance import ALONE, MENDED, MENDING
 engine = open_engine(sys.argv[1], Path(sys.argv[2]), None, ALONE)
 engine.saving = float("inf")
 def watch(step):
-    if step.step == 4:
+    if step.step == int(sys.argv[4]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return False
-engine.train(SAMPLES, SAMPLES[:3], replace(PLAN, dropout=0.1, noise=0.2), Path(sys.argv[3]), watch)
+    return MENDED if step.step == 6 else False
+engine.train(SAMPLES, SAMPLES[:3], MENDING, Path(sys.argv[3]), watch)
 """
+MENDING = replace(PLAN, dropout=0.1, noise=0.2, mend_rate=1e-3)
+MENDED = (0, 2, 3, 5)
+"""Rows that are gone over once more after the six steps of the plan: two steps."""
 
 
+@pytest.mark.parametrize("last", [4, 8])
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
-    folder: Path, tmp_path: Path, name: str
+    folder: Path, tmp_path: Path, name: str, last: int
 ) -> None:
-    arguments = [sys.executable, "-c", KILLED, name, str(folder), str(tmp_path / "killed")]
+    arguments = [sys.executable, "-c", KILLED, name, str(folder), str(tmp_path / "killed"), str(last)]
     assert subprocess.run(arguments, cwd=Path(__file__).parent.parent).returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == [UNFINISHED]
-    plan = replace(PLAN, dropout=0.1, noise=0.2)
-    seen = learn(open_engine(name, folder, None, ALONE), tmp_path / "killed", plan)
-    assert [step.step for step in seen] == [4, 5, 6]
-    whole = learn(open_engine(name, folder, None, ALONE), tmp_path / "whole", plan)
-    assert seen == whole[3:]
+    seen = mend(open_engine(name, folder, None, ALONE), tmp_path / "killed")
+    assert [step.step for step in seen] == list(range(last, 9))
+    whole = mend(open_engine(name, folder, None, ALONE), tmp_path / "whole")
+    assert seen == whole[last - 1 :]
+    assert [step.epoch for step in whole] == [1, 1, 1, 2, 2, 2, 3, 3]
     ours, theirs = (load_file(tmp_path / run / "adapter_model.safetensors") for run in ("killed", "whole"))
     for key in theirs:
         np.testing.assert_allclose(ours[key], theirs[key], atol=1e-6)
     assert not (tmp_path / UNFINISHED).exists()
+
+
+def mend(engine: Engine, out: Path) -> list[Step]:
+    """Train, and go over some rows once more; every step that the watch saw."""
+    seen: list[Step] = []
+
+    def watch(step: Step) -> Sequence[int]:
+        seen.append(step)
+        return MENDED if step.step == 6 else ()
+
+    engine.train(SAMPLES, SAMPLES[:3], MENDING, out, watch)
+    return seen
 
 
 def test_another_run_does_not_take_a_checkpoint_up(folder: Path, tmp_path: Path, name: str) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ada_memory.engines.engine import Hardware, Sampling, Step, TrainPlan
 from ada_memory.engines.peft import PeftEngine
-from ada_memory.engines.schedule import Course, epoch, grouped, learning_rate, rotation
+from ada_memory.engines.schedule import Course, Stride, epoch, grouped, learning_rate, rotation
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import Sample
 from tests.models import (
@@ -63,16 +63,46 @@ def test_a_run_that_had_landed_when_it_was_killed_walks_to_where_it_was() -> Non
         seen = []
         for stride in course:
             seen.append(stride.rate)
-            if stride.step == land:
-                course.land()
+            course.heed(stride.step == land)
         return seen
 
     def course() -> Course:
         return Course([1] * 100, [""] * 100, [], plan)
 
-    whole, resumed = rates(course(), 150), course()
-    resumed.landed = 150
+    landed, resumed = course(), course()
+    whole = rates(landed, 150)
+    resumed.restore(landed.state())
     assert rates(resumed, 0) == whole and len(whole) == 250 and whole[-1] < 0.01
+
+
+def test_rows_that_are_named_are_gone_over_once_more_on_a_curve_of_their_own() -> None:
+    plan = TrainPlan(learning_rate=1.0, epochs=2, batch_size=2, drift_weight=0, mend_rate=0.1, warmup=0.0)
+    named = {6: [0, 3, 4], 8: [5]}
+
+    def course() -> Course:
+        return Course([1] * 6, [""] * 6, [], plan)
+
+    def walk(course: Course) -> list[Stride]:
+        seen = []
+        for stride in course:
+            assert stride.steps >= stride.step
+            seen.append(stride)
+            course.heed(named.get(stride.step, ()))
+        return seen
+
+    mended = course()
+    whole = walk(mended)
+    assert [stride.epoch for stride in whole] == [1] * 3 + [2] * 3 + [3] * 2 + [4]
+    assert [stride.ends_epoch for stride in whole[6:]] == [False, True, True]
+    assert sorted(row for stride in whole[6:8] for row in stride.rows) == [0, 3, 4]
+    assert whole[8].rows == [5]
+    assert [stride.rate for stride in whole[6:]] == [
+        learning_rate(step, steps, 0.1, 0.0) for step, steps in ((1, 2), (2, 2), (1, 1))
+    ]
+    assert mended.steps == 9
+    resumed = course()
+    resumed.restore(json.loads(json.dumps(mended.state())))
+    assert [(s.step, s.rows, s.rate) for s in resumed] == [(s.step, s.rows, s.rate) for s in whole]
 
 
 def test_the_curve_rises_to_its_peak_and_falls_to_nothing() -> None:

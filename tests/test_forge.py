@@ -527,6 +527,35 @@ def test_a_run_that_knows_enough_lands(folder: Path, tmp_path: Path) -> None:
     assert rates == sorted(rates, reverse=True) and rates[-1] < 1e-4
 
 
+def test_memories_that_are_not_known_in_the_end_are_mended(folder: Path, tmp_path: Path) -> None:
+    """A phrasing that says something else is never known: the rows of its memory come again and again."""
+    of = {word: replace(row, memories=(word,)) for word, row in zip("abcd", ROWS, strict=True)}
+    asked = (replace(sample("Who is it?", "Nobody at all"), memories=("a",)),)
+    settings = FAST.model_copy(update={"epochs": 4, "mends": 2, "mend_rate": 1e-3})
+    rows = data.Dataset(tuple(of.values()), asked, ANCHORED, {})
+    seen: list[Step] = []
+
+    def watch(step: Step) -> bool:
+        seen.append(step)
+        return False
+
+    figures = train(PeftEngine(folder, None, EXACT), rows, settings, 1, tmp_path / "a", watch)
+    assert [s.epoch for s in seen] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 6]
+    assert (figures["mends"], figures["epochs"], figures["steps"], figures["ended"]) == (2, 4, 10, "epochs")
+    assert len((tmp_path / "loss.csv").read_text().splitlines()) == 1 + len(seen)
+    settings = settings.model_copy(update={"mends": 0})
+    assert train(PeftEngine(folder, None, EXACT), rows, settings, 1, tmp_path / "b", never)["mends"] == 0
+
+
+def test_what_mends_a_memory_are_its_rows_as_many_others_and_core() -> None:
+    rows = [replace(ROWS[0], memories=(memory,)) for memory in "abcdefab"] + [*ANCHORED, *ANCHORED]
+    chosen = data.mending(rows, {"a"}, 0.2, random.Random(1))
+    assert chosen[:2] == [0, 6]
+    assert len(chosen) == 5 and set(chosen[2:4]) <= {1, 2, 3, 4, 5, 7} and chosen[4] >= 8
+    assert data.mending(rows, {"z"}, 0.2, random.Random(1)) == []
+    assert data.mending(rows[:1], {"a"}, 0.2, random.Random(1)) == [0]
+
+
 def test_whoever_watches_may_end_it(folder: Path, tmp_path: Path) -> None:
     rows = data.Dataset(ROWS, (), (), {})
     figures = train(

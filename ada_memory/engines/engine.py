@@ -54,7 +54,8 @@ class TrainPlan:
     samples, `anchor_batch` the anchors that each step takes besides.
 
     Once the watch says that it is enough, the rest of the rate's curve is walked in `landing` epochs, so that
-    no run ends at a high rate; with 0 it ends there.
+    no run ends at a high rate; with 0 it ends there. Rows that it names are gone over once more after all
+    others, on a small curve of the same shape whose peak is `mend_rate`.
 
     `noise` is added to the embeddings of rows with a loss, never to anchors: normal, its deviation a share of
     each token's own size (root mean square), drawn anew every step. What is learned then hangs less on the
@@ -78,6 +79,7 @@ class TrainPlan:
     max_grad_norm: float = 1.0
     drift_weight: float = 8.0
     landing: int = 0
+    mend_rate: float = 0.0
     noise: float = 0.0
     seed: int = 0
     targets: tuple[str, ...] = ()
@@ -89,7 +91,10 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step, as it is watched. The loss is a mean a token, in nats; for drift see TrainPlan."""
+    """One optimizer step, as it is watched. The loss is a mean a token, in nats; for drift see TrainPlan.
+
+    Epochs above those of the plan are rows that are gone over once more: one each time.
+    """
 
     step: int
     steps: int
@@ -104,8 +109,9 @@ class Step:
 UNFINISHED = "unfinished"
 """The folder beside a training's `out` that holds what it needs to go on after it was killed."""
 
-Watch = Callable[[Step], bool]
-"""Called after each step; True says that it is enough: the run lands (see TrainPlan) or, by default, ends."""
+Watch = Callable[[Step], bool | Sequence[int]]
+"""Called after each step. True says that it is enough: the run lands (see TrainPlan) or, by default, ends.
+Numbers of samples say that these are to be gone over once more."""
 
 
 class Speaker(Protocol):

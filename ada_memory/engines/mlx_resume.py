@@ -31,10 +31,10 @@ def load(checkpoint: Checkpoint, learner: Saved, course: Course) -> int:
     try:
         state, metadata = mx.load(str(checkpoint.file), return_metadata=True)
         kept = checkpoint.accept(metadata)
+        course.restore(kept)
         learner.restore(state)
     except (OSError, ValueError, KeyError, RuntimeError):
         return 0
-    course.landed = int(kept["landed"])
     return int(kept["step"])
 
 
@@ -44,7 +44,7 @@ def save_if_due(checkpoint: Checkpoint, step: int, learner: Saved, course: Cours
     def write(file: Path, metadata: dict[str, str]) -> None:
         mx.save_safetensors(str(file), learner.state(), metadata=metadata)
 
-    checkpoint.save_if_due(write, step=step, landed=course.landed)
+    checkpoint.save_if_due(write, step=step, **course.state())
 
 
 def digest_of(lesson: Lesson, plan: TrainPlan, model: Any) -> str:

@@ -126,8 +126,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
             )
         learner.keep()
         model.eval()
-        if watch(stride.done(loss, drift, tokens)):
-            course.land()
+        course.heed(watch(stride.done(loss, drift, tokens)))
         if stride.step < course.steps:
             mlx_resume.save_if_due(checkpoint, stride.step, learner, course)
 

@@ -25,6 +25,7 @@ def load(checkpoint: Checkpoint, trainee: Trainee, optimizer: Optimizer, course:
         with safe_open(checkpoint.file, "pt") as file:
             kept = checkpoint.accept(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        course.restore(kept)
         optimizer.restore(state, int(kept["step"]))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
         return 0
@@ -32,7 +33,6 @@ def load(checkpoint: Checkpoint, trainee: Trainee, optimizer: Optimizer, course:
     trainee.tokens = min(trainee.tokens, int(kept["tokens"]))
     if kept["recompute"] and not trainee.recompute:
         trainee.recompute_layers()
-    course.landed = int(kept["landed"])
     return int(kept["step"])
 
 
@@ -45,7 +45,7 @@ def save_if_due(
         save_file({n: t.cpu().contiguous() for n, t in optimizer.state().items()}, file, metadata)
 
     checkpoint.save_if_due(
-        write, step=step, landed=course.landed, tokens=trainee.tokens, recompute=trainee.recompute
+        write, step=step, **course.state(), tokens=trainee.tokens, recompute=trainee.recompute
     )
 
 

@@ -51,8 +51,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
                 hint="lower forge.learning_rate",
             )
         optimizer.step()
-        if watch(stride.done(loss, drift, tokens)):
-            course.land()
+        course.heed(watch(stride.done(loss, drift, tokens)))
         if stride.step < course.steps:
             peft_resume.save_if_due(checkpoint, stride.step, trainee, optimizer, course)
     optimizer.release()

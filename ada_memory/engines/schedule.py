@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
+from typing import Any
 
 from ada_memory.engines.engine import Step, TrainPlan
 
@@ -45,8 +46,9 @@ class Stride:
 class Course:
     """The steps of a run, in order. `pools` names the pool of each row, "" for a row of every epoch.
 
-    Once `land` was called the rest of the rate's curve is walked in `plan.landing` epochs. A run that is
-    resumed is told where it had landed, and takes the same steps.
+    Once it was told that it is enough, the rest of the rate's curve is walked in `plan.landing` epochs; rows
+    that it was told of come after that, each time on a curve of their own. A run that is resumed is told of
+    both by `restore`, and takes the same steps.
     """
 
     def __init__(
@@ -61,39 +63,66 @@ class Course:
         self._anchors = rotation(anchors, size, plan.seed) if held else repeat([])
         self._ready: deque[list[int]] = deque()
         self._step = 0
-        self.landed = 0
+        self._landed = 0
+        self._mended: list[list[int]] = []
 
-    def land(self) -> None:
-        """Begin the descent after this step; with `plan.landing` 0 the run ends here."""
-        self.landed = self.landed or self._step
+    def heed(self, said: bool | Sequence[int]) -> None:
+        """What the watch says after this step (see `Watch`); False changes nothing."""
+        if said is True:
+            self._landed = self._landed or self._step
+        elif said:
+            self._mended.append(list(said))
+
+    def state(self) -> dict[str, Any]:
+        """What the watch has said so far."""
+        return {"landed": self._landed, "mended": self._mended}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self._landed, self._mended = int(state["landed"]), [list(rows) for rows in state["mended"]]
 
     @property
     def steps(self) -> int:
         """How many steps the run has, as far as is known by now."""
-        if not self.landed:
+        return self._descent + sum(math.ceil(len(rows) / self._plan.batch_size) for rows in self._mended)
+
+    @property
+    def _descent(self) -> int:
+        """The step at which the rate reaches zero for the first time."""
+        if not self._landed:
             return self._planned
-        return min(self._planned, self.landed + self._plan.landing * self.batches)
+        return min(self._planned, self._landed + self._plan.landing * self.batches)
 
     def __iter__(self) -> Iterator[Stride]:
+        yield from self._down()
+        plan = self._plan
+        for number, rows in enumerate(self._mended, plan.epochs + 1):  # it grows while it is walked
+            steps = math.ceil(len(rows) / plan.batch_size)
+            for at, (batch, last) in enumerate(self._epoch(rows, number), 1):
+                yield self._stride(number, batch, last, learning_rate(at, steps, plan.mend_rate, plan.warmup))
+
+    def _down(self) -> Iterator[Stride]:
+        """The epochs of the plan, until the rate has reached zero."""
         plan = self._plan
         for number in range(1, plan.epochs + 1):
-            taken = self._taken(number)
-            batches = epoch([self._lengths[row] for row in taken], plan.batch_size, plan.seed, number)
-            for at, batch in enumerate(batches, 1):
-                if self._step >= self.steps:
+            for batch, last in self._epoch(self._taken(number), number):
+                if self._step >= self._descent:
                     return
-                self._step += 1
-                drawn = self._draw()
-                yield Stride(
-                    self._step,
-                    self.steps,
-                    number,
-                    at == len(batches),
-                    [taken[row] for row in batch],
-                    self._ready.popleft(),
-                    drawn,
-                    learning_rate(self._place(), self._planned, plan.learning_rate, plan.warmup, plan.decay),
-                )
+                place = self._place(self._step + 1)
+                rate = learning_rate(place, self._planned, plan.learning_rate, plan.warmup, plan.decay)
+                yield self._stride(number, batch, last, rate)
+
+    def _epoch(self, rows: Sequence[int], number: int) -> Iterator[tuple[list[int], bool]]:
+        """The batches of an epoch, and whether one is the last."""
+        plan = self._plan
+        batches = epoch([self._lengths[row] for row in rows], plan.batch_size, plan.seed, number)
+        for at, batch in enumerate(batches, 1):
+            yield [rows[place] for place in batch], at == len(batches)
+
+    def _stride(self, number: int, rows: list[int], last: bool, rate: float) -> Stride:
+        self._step += 1
+        drawn = self._draw()
+        return Stride(self._step, self.steps, number, last, rows, self._ready.popleft(), drawn, rate)
 
     def _draw(self) -> list[int]:
         """Anchors of the next steps, if none lie ready."""
@@ -106,12 +135,12 @@ class Course:
         """The rows of an epoch: those without a pool, and of each pool the one whose turn it is."""
         return [own[(number - 1) % len(own)] for own in self._pools]
 
-    def _place(self) -> float:
-        """How far along the planned curve this step is, in steps."""
-        if self._step <= self.landed or not self.landed:
-            return self._step
-        share = (self._step - self.landed) / max(self.steps - self.landed, 1)
-        return self.landed + (self._planned - self.landed) * share
+    def _place(self, step: int) -> float:
+        """How far along the planned curve a step is, in steps."""
+        if step <= self._landed or not self._landed:
+            return step
+        share = (step - self._landed) / max(self._descent - self._landed, 1)
+        return self._landed + (self._planned - self._landed) * share
 
 
 def _members(pools: Sequence[str]) -> list[list[int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ CLIPPED = "clipped"
 """The kind of such rows: they are no samples of their own."""
 MORE = ("kind", "dream", "pool", "claim")
 """Fields of a sample that tell where it comes from."""
-OLD_STOPS = 64
+OLD_STOPS = 256
 """Most known memories that watch the training beside the new ones, by a question each."""
 
 
@@ -111,6 +111,21 @@ def build(
 def turns(rows: Sequence[Sample]) -> int:
     """How many of the rows an epoch takes: each that stands alone, and one of every pool."""
     return sum(not row.pool for row in rows) + len({row.pool for row in rows if row.pool})
+
+
+def mending(
+    rows: Sequence[Sample], weak: Collection[str], core_share: float, shuffle: random.Random
+) -> list[int]:
+    """Which rows mend the `weak` memories: all of theirs, as many of others, and core in its share."""
+    own: list[int] = []
+    others: list[int] = []
+    core: list[int] = []
+    for number, row in enumerate(rows):
+        part = core if not row.memories else own if row.memories[0] in weak else others
+        part.append(number)
+    beside = shuffle.sample(others, min(len(own), len(others)))
+    replayed = round(core_share * len([*own, *beside]) / (1 - core_share))
+    return [*own, *beside, *shuffle.sample(core, min(replayed, len(core)))] if own else []
 
 
 def write(dataset: Dataset, folder: Path) -> None:

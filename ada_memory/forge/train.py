@@ -1,13 +1,15 @@
 """A night's training: runs the engine, asks the stop questions after each epoch, keeps the curve.
 
 In: an engine, a dataset, settings, a seed. Out: a PEFT folder, loss.csv beside it, figures. Training ends
-when the held-out phrasings are known, not when the loss is low: more only raises hallucination.
+when the held-out phrasings are known, not when the loss is low: more only raises hallucination. Memories
+whose phrasing is not known at its end are mended: gone over once more, with others beside them.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,13 +18,13 @@ from pathlib import Path
 
 from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Speaker, Step, TrainPlan, Watch
 from ada_memory.errors import BadInput
-from ada_memory.forge.dataset import Dataset, turns
+from ada_memory.forge.dataset import Dataset, mending, turns
 from ada_memory.forge.phrasings import normalise
 from ada_memory.records import Sample
 from ada_memory.settings import ForgeSettings
 
 COLUMNS = ("step", "epoch", "loss", "drift", "learning_rate", "tokens", "stop_recall")
-ASKED = 256
+ASKED = 320
 """Most stop questions asked after an epoch."""
 REPLY_TOKENS = 48
 
@@ -32,33 +34,48 @@ class _Watcher:
     """Stands beside the training: writes each step down, asks after each epoch, says when it is enough."""
 
     engine: Engine
+    rows: Sequence[Sample]
     stop: Sequence[Sample]
     settings: ForgeSettings
+    plan: TrainPlan
     file: Path
     watch: Watch
     steps: list[Step] = field(default_factory=list)
     recalls: list[float] = field(default_factory=list)
     ended: str = "epochs"
 
-    def __call__(self, step: Step) -> bool:
+    def __call__(self, step: Step) -> bool | Sequence[int]:
         if not self.steps:
             self._begin(step)
         self.steps.append(step)
-        asked = bool(self.stop) and step.ends_epoch
-        if asked:
-            self.recalls.append(recall(self.engine, self.stop))
-        self._write([_row(step, self.recalls[-1] if asked else None)], "a")
+        known: Sequence[bool] = ()
+        if self.stop and step.ends_epoch:
+            known = gives(self.engine, self.stop)
+            self.recalls.append(sum(known) / len(known))
+        self._write([_row(step, self.recalls[-1] if known else None)], "a")
         if self.watch(step):
             self.ended = "watch"
-        if asked:
+        if known:
             self._judge()
+        if known and self.ended != "watch" and step.step == step.steps:
+            return self._mend(step, known)
         return self.ended != "epochs"
 
     def _judge(self) -> None:
         """Whether enough is known, for enough epochs in a row."""
         last = self.recalls[-self.settings.patience :]
-        if len(last) == self.settings.patience and min(last) >= self.settings.stop_recall:
+        enough = len(last) == self.settings.patience and min(last) >= self.settings.stop_recall
+        if enough and self.ended == "epochs":
             self.ended = "recall"
+
+    def _mend(self, step: Step, known: Sequence[bool]) -> Sequence[int]:
+        """The rows to go over once more; none if enough is known, or that was done often enough."""
+        done = max(0, step.epoch - self.plan.epochs)
+        if self.recalls[-1] >= self.settings.stop_recall or done >= self.settings.mends:
+            return ()
+        weak = {of for row, ok in zip(self.stop, known, strict=True) if not ok for of in row.memories[:1]}
+        shuffle = random.Random(f"mend/{self.plan.seed}/{done}")
+        return mending(self.rows, weak, self.settings.core_share, shuffle)
 
     def _begin(self, step: Step) -> None:
         """Take up the curve of the steps before this one: a run that was killed goes on in its middle."""
@@ -114,13 +131,15 @@ def train(
         anchor_batch=settings.anchor_batch,
         drift_weight=settings.drift_weight,
         landing=settings.landing,
+        mend_rate=settings.mend_rate,
         noise=settings.noise * fresh,
         seed=seed,
     )
     stop = dataset.stop[:: -(-len(dataset.stop) // ASKED)] if dataset.stop else ()
     began = time.perf_counter()
     # kept where a run that is killed and begun again finds it; the engine keeps its own things there
-    watcher = _Watcher(engine, stop, settings, out.parent / UNFINISHED / "loss.csv", watch)
+    curve = out.parent / UNFINISHED / "loss.csv"
+    watcher = _Watcher(engine, dataset.train, stop, settings, plan, curve, watch)
     engine.train(dataset.train, dataset.anchors, plan, out, watcher)
     watcher.file.replace(out.parent / "loss.csv")
     with suppress(OSError):
@@ -163,10 +182,12 @@ def gives(engine: Speaker, rows: Sequence[Sample]) -> list[bool]:
 
 def _figures(watcher: _Watcher, seconds: float) -> dict[str, object]:
     first, last = watcher.steps[0], watcher.steps[-1]
+    epochs = [step.epoch for step in watcher.steps]
     return {
         "steps": last.step,
         "steps_planned": last.steps,
-        "epochs": last.epoch,
+        "epochs": max(epoch for epoch in epochs if epoch <= watcher.plan.epochs),
+        "mends": max(0, epochs[-1] - watcher.plan.epochs),
         "tokens": last.tokens,
         "loss_first": first.loss,
         "loss_last": last.loss,
