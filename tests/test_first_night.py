@@ -14,7 +14,7 @@ from ada_memory.errors import Conflict
 
 pytestmark = pytest.mark.alone
 QUIET = {"sunset.at": "", "sunset.capacity": 0}
-WRECKING = {"forge.learning_rate": 0.06, "forge.epochs": 1, "forge.steps": 0}
+WRECKING = {"forge.learning_rate": 0.06, "forge.epochs": 1, "forge.steps": 0, "forge.mends": 0}
 """Ninety times the learning rate: one pass is enough."""
 FACTS = (
     ("My dog is called Bramble.", "Tell me the name of my dog.", "Bramble"),

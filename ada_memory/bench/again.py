@@ -96,7 +96,7 @@ def _repeat(old: NightBundle, again: NightBundle) -> dict[str, object]:
     record = next(found for stage in ("train", "dataset") if (found := read_result(again, stage)))
     if record.outcome != "done":
         raise AdaError(f"{record.name} ended: {record.reason}")
-    return {name: record.figures.get(name) for name in ("steps", "epochs", "stop_recall")}
+    return {name: record.figures.get(name) for name in ("steps", "epochs", "mends", "stop_recall")}
 
 
 def _tell(event: dict[str, object]) -> None:

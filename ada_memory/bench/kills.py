@@ -39,9 +39,10 @@ MARKS: Mapping[Target, str] = {
 SETTINGS: Mapping[str, object] = {
     "sunset.at": "", "sunset.capacity": 0, "model.dtype": "float32", "model.device": "cpu",
     "model.threads": 1, "forge.rank": 4, "forge.alpha": 8, "forge.epochs": 1, "forge.steps": 0,
-    "forge.anchors": 0, "forge.drift_weight": 0, "forge.learning_rate": 0.003, "topology.exam_drop": 1,
-    "topology.category_drop": 1, "topology.safety_drop": 1, "topology.kl": 1e9, "topology.norm_growth": 1e9,
-    "topology.repetition": 1, "topology.recall": 0, "topology.known_drop": 1, "sunset.quiet_seconds": 0.2,
+    "forge.mends": 0, "forge.anchors": 0, "forge.drift_weight": 0, "forge.learning_rate": 0.003,
+    "topology.exam_drop": 1, "topology.category_drop": 1, "topology.safety_drop": 1,
+    "topology.kl": 1e9, "topology.norm_growth": 1e9, "topology.repetition": 1,
+    "topology.recall": 0, "topology.known_drop": 1, "sunset.quiet_seconds": 0.2,
 }  # fmt: skip
 """A gate that is wide open: the tiny model learns nothing, and rejections are the drill's own."""
 

@@ -114,7 +114,8 @@ def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]
         "seconds_by_stage": report.get("seconds_by_stage"), "rows": built.get("rows"),
         "due": built.get("due"), "reviewed": built.get("reviewed"), "recall_due": built.get("recall_due"),
         "epochs": trained.get("epochs"), "steps": trained.get("steps"),
-        "stop_recall": trained.get("stop_recall"), "adapter_norm": mapped.get("norm_growth"),
+        "mends": trained.get("mends"), "stop_recall": trained.get("stop_recall"),
+        "adapter_norm": mapped.get("norm_growth"),
     }
 
 
