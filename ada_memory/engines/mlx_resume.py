@@ -31,10 +31,10 @@ def load(checkpoint: Checkpoint, learner: Saved, course: Course) -> int:
     try:
         state, metadata = mx.load(str(checkpoint.file), return_metadata=True)
         kept = checkpoint.accept(metadata)
-        course.restore(kept)
         learner.restore(state)
     except (OSError, ValueError, KeyError, RuntimeError):
         return 0
+    course.restore(kept)
     return int(kept["step"])
 
 

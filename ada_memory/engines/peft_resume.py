@@ -25,7 +25,6 @@ def load(checkpoint: Checkpoint, trainee: Trainee, optimizer: Optimizer, course:
         with safe_open(checkpoint.file, "pt") as file:
             kept = checkpoint.accept(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        course.restore(kept)
         optimizer.restore(state, int(kept["step"]))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
         return 0
@@ -33,6 +32,7 @@ def load(checkpoint: Checkpoint, trainee: Trainee, optimizer: Optimizer, course:
     trainee.tokens = min(trainee.tokens, int(kept["tokens"]))
     if kept["recompute"] and not trainee.recompute:
         trainee.recompute_layers()
+    course.restore(kept)
     return int(kept["step"])
 
 
