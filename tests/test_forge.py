@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,7 @@ from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity
 from ada_memory.forge.neighbours import asides, neighbours
 from ada_memory.forge.phrasings import alike, clipped, normalise
-from ada_memory.forge.train import COLUMNS, epochs, recall, train
+from ada_memory.forge.train import COLUMNS, epochs, gives, train
 from ada_memory.records import Dream, DreamKind, Message, Sample
 from ada_memory.settings import ForgeSettings
 from tests.models import chat, sample, tiny_model
@@ -474,6 +475,11 @@ FAST = ForgeSettings(
 
 def never(_: Step) -> bool:
     return False
+
+
+def recall(engine: PeftEngine, rows: Sequence[Sample]) -> float:
+    """Share of rows whose reply the model gives."""
+    return sum(gives(engine, rows)) / len(rows)
 
 
 @pytest.fixture(scope="module")

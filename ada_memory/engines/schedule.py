@@ -97,9 +97,10 @@ class Course:
         yield from self._down()
         plan = self._plan
         for number, rows in enumerate(self._mended, plan.epochs + 1):  # it grows while it is walked
-            steps = math.ceil(len(rows) / plan.batch_size)
-            for at, (batch, last) in enumerate(self._epoch(rows, number), 1):
-                yield self._stride(number, batch, last, learning_rate(at, steps, plan.mend_rate, plan.warmup))
+            batches = list(self._epoch(rows, number))
+            for at, (batch, last) in enumerate(batches, 1):
+                rate = learning_rate(at, len(batches), plan.mend_rate, plan.warmup)
+                yield self._stride(number, batch, last, rate)
 
     def _down(self) -> Iterator[Stride]:
         """The epochs of the plan, until the rate has reached zero."""

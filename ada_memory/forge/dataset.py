@@ -124,8 +124,8 @@ def mending(
         part = core if not row.memories else own if row.memories[0] in weak else others
         part.append(number)
     beside = shuffle.sample(others, min(len(own), len(others)))
-    replayed = round(core_share * len([*own, *beside]) / (1 - core_share))
-    return [*own, *beside, *shuffle.sample(core, min(replayed, len(core)))] if own else []
+    replayed = min(_replayed(len(own) + len(beside), core_share), len(core))
+    return [*own, *beside, *shuffle.sample(core, replayed)] if own else []
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -256,8 +256,7 @@ def _core(
     core: Sequence[Sample], new: int, settings: ForgeSettings, shuffle: random.Random
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Rows to replay in pools, so many that they are `share` of every epoch, and other rows as anchors."""
-    share = settings.core_share
-    wanted = round(share * new / (1 - share))
+    wanted = _replayed(new, settings.core_share)
     order = [replace(row, source="core", weight=1.0) for row in _spread(core, shuffle)]
     if wanted and not order:
         raise BadInput(
@@ -273,6 +272,11 @@ def _core(
     used = min(wanted * depth, len(order))
     held = (order[used:] + order[:used])[: settings.anchors]
     return tuple(replayed), tuple(replace(row, slack=settings.slack) for row in held)
+
+
+def _replayed(others: int, share: float) -> int:
+    """How many core rows are that share of all, with so many others."""
+    return round(share * others / (1 - share))
 
 
 def _spread(core: Sequence[Sample], shuffle: random.Random) -> list[Sample]:

@@ -58,7 +58,7 @@ class _Watcher:
         if known:
             self._judge()
         if known and self.ended != "watch" and step.step == step.steps:
-            return self._mend(step, known)
+            return self._mend(known)
         return self.ended != "epochs"
 
     def _judge(self) -> None:
@@ -68,13 +68,17 @@ class _Watcher:
         if enough and self.ended == "epochs":
             self.ended = "recall"
 
-    def _mend(self, step: Step, known: Sequence[bool]) -> Sequence[int]:
+    @property
+    def mends(self) -> int:
+        """How often rows were gone over once more."""
+        return max(0, self.steps[-1].epoch - self.plan.epochs)
+
+    def _mend(self, known: Sequence[bool]) -> Sequence[int]:
         """The rows to go over once more; none if enough is known, or that was done often enough."""
-        done = max(0, step.epoch - self.plan.epochs)
-        if self.recalls[-1] >= self.settings.stop_recall or done >= self.settings.mends:
+        if self.recalls[-1] >= self.settings.stop_recall or self.mends >= self.settings.mends:
             return ()
         weak = {of for row, ok in zip(self.stop, known, strict=True) if not ok for of in row.memories[:1]}
-        shuffle = random.Random(f"mend/{self.plan.seed}/{done}")
+        shuffle = random.Random(f"mend/{self.plan.seed}/{self.mends}")
         return mending(self.rows, weak, self.settings.core_share, shuffle)
 
     def _begin(self, step: Step) -> None:
@@ -165,11 +169,6 @@ def _newness(rows: Sequence[Sample]) -> float:
     return new / (new + due) if new else 1.0
 
 
-def recall(engine: Engine, rows: Sequence[Sample]) -> float:
-    """Share of rows whose reply the model gives."""
-    return sum(gives(engine, rows)) / len(rows)
-
-
 def gives(engine: Speaker, rows: Sequence[Sample]) -> list[bool]:
     """Whether the model gives each row's reply word for word, decoded greedily and normalised."""
     asked = [row.messages[:-1] for row in rows]
@@ -182,12 +181,11 @@ def gives(engine: Speaker, rows: Sequence[Sample]) -> list[bool]:
 
 def _figures(watcher: _Watcher, seconds: float) -> dict[str, object]:
     first, last = watcher.steps[0], watcher.steps[-1]
-    epochs = [step.epoch for step in watcher.steps]
     return {
         "steps": last.step,
         "steps_planned": last.steps,
-        "epochs": max(epoch for epoch in epochs if epoch <= watcher.plan.epochs),
-        "mends": max(0, epochs[-1] - watcher.plan.epochs),
+        "epochs": max(s.epoch for s in watcher.steps if s.epoch <= watcher.plan.epochs),
+        "mends": watcher.mends,
         "tokens": last.tokens,
         "loss_first": first.loss,
         "loss_last": last.loss,
