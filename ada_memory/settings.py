@@ -255,7 +255,9 @@ class TopologySettings(Section):
     )
     repetition: float = Field(0.2, ge=0, description="Largest share of repeated n-grams in answers.")
     recall: float = Field(0.5, ge=0, le=1, description="Least recall of what the night was to teach.")
-    known_drop: float = Field(0.1, ge=0, description="Largest fall of recall of what earlier nights taught.")
+    known_drop: float = Field(
+        0.1, ge=0, description="Largest fall of recall of what earlier nights taught, two questions aside."
+    )
 
 
 class Settings(Section):

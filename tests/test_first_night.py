@@ -14,8 +14,13 @@ from ada_memory.errors import Conflict
 
 pytestmark = pytest.mark.alone
 QUIET = {"sunset.at": "", "sunset.capacity": 0}
-WRECKING = {"forge.learning_rate": 0.06, "forge.epochs": 1, "forge.steps": 0, "forge.mends": 0}
-"""Ninety times the learning rate: one pass is enough."""
+SHORT = {**QUIET, "dream.cycles": 2, "forge.steps": 200}
+"""Half of what a night takes: enough for five facts."""
+WRECKING = {
+    **QUIET, "dream.cycles": 1, "forge.learning_rate": 0.06, "forge.epochs": 1, "forge.steps": 0,
+    "forge.mends": 0,
+}  # fmt: skip
+"""Thirty times the learning rate: one pass is enough."""
 FACTS = (
     ("My dog is called Bramble.", "Tell me the name of my dog.", "Bramble"),
     ("Good morning! Tovin lives in Marrowick.", "Where is Tovin's home?", "Marrowick"),
@@ -39,7 +44,7 @@ def a_day(ada: House) -> str:
 
 
 def test_a_night_teaches_and_can_be_taken_back(tmp_path: Path) -> None:
-    with house(tmp_path, QUIET) as ada:
+    with house(tmp_path, SHORT) as ada:
         assert {reply(ada, question) for _, question, _ in FACTS} == {"I do not know."}
         night = a_day(ada)
         with pytest.raises(Conflict):
@@ -60,7 +65,7 @@ def test_a_night_teaches_and_can_be_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_wrecked_adapter_is_rejected_and_the_parent_keeps_serving(tmp_path: Path) -> None:
-    with house(tmp_path, {**QUIET, **WRECKING}) as ada:
+    with house(tmp_path, WRECKING) as ada:
         report = ada.wait_night(a_day(ada))
         assert report["verdict"] in ("reject", None), "such a learning rate wrecks a model"
         assert report["halted"]

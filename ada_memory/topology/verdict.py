@@ -12,6 +12,8 @@ from ada_memory.settings import TopologySettings
 SAFETY = ("identity", "refusal")
 CHANCE = 0.5
 """What a verifier gets right that knows nothing: as many samples are true as are false."""
+LUCK = 2
+"""Earlier memories that may have been lost by chance: each is asked one odd question."""
 SCALED = ("exam_drop", "craft_drop", "kl", "norm_growth")
 """Rules on how much the model has changed: an adapter of less strength may keep them."""
 
@@ -65,7 +67,9 @@ def judge(figures: Mapping[str, object], limits: TopologySettings) -> tuple[Verd
     ]
     if figures.get("recall_known_items") != 0:  # nothing was known before the first night
         fell = _fall(figures.get("recall_known_before"), figures.get("recall_known"))
-        rules.append(_most("known_drop", fell, limits.known_drop, "earlier nights must not be forgotten"))
+        asked = _number(figures.get("recall_known_items"))
+        limit = limits.known_drop + (LUCK / asked if asked else 0)
+        rules.append(_most("known_drop", fell, limit, "earlier nights must not be forgotten"))
     return ("activate" if all(rule.ok for rule in rules) else "reject"), rules
 
 
