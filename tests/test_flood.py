@@ -15,7 +15,6 @@ from ada_memory.settings import Home
 from tests.models import tiny_model
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_fifty_messages_a_second_for_a_minute(tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "model")
