@@ -207,7 +207,7 @@ class ForgeSettings(Section):
         "squared): what is held to the spot stands in the way of what is learned.",
     )
     slack_near: float = Field(
-        0.05, ge=0, description="The same for neighbours and asides, which only have to go on saying no."
+        0.1, ge=0, description="The same for neighbours and asides, which only have to go on saying no."
     )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."

@@ -185,6 +185,38 @@ def test_an_old_claim_goes_only_if_the_new_one_answers_its_questions(
     assert found == ({("m1", older.text): "m2"} if given_up else {})
 
 
+class Library(FakeEngine):
+    """Each claim's question, and what the other claim is read to answer to it."""
+
+    def __init__(self, asks: Mapping[str, tuple[str, str]], reads: Mapping[str, str]) -> None:
+        made = {
+            prompts.dream("question", [Claim(claim)])[-1].content: prompts.sample_text(*sample)
+            for claim, sample in asks.items()
+        }
+        super().__init__(made, lambda _: 1.0)
+        self._reads = reads
+
+    def generate(self, chats: Sequence[Chat], sampling: Sampling) -> list[Completion]:
+        replies = super().generate(chats, sampling)
+        read = [self._reads.get(chat[-1].content, "I do not know.") for chat in chats]
+        return [
+            replace(reply, text=text) if len(chat) > 1 else reply
+            for chat, reply, text in zip(chats, replies, read, strict=True)
+        ]
+
+
+@pytest.mark.parametrize(("back", "given_up"), [("R8-95.", True), ("I do not know.", False)])
+def test_a_number_that_answers_for_another_is_no_change_unless_that_answers_for_it(
+    back: str, given_up: bool
+) -> None:
+    card, shirt = Claim("My library card number is R8-95."), Claim("My shirt has the number 56 on the back.")
+    asks = {card.text: ("Which number is on it?", "R8-95."), shirt.text: ("Which number do I wear?", "56.")}
+    engine = Library(asks, {"Which number is on it?": "56.", "Which number do I wear?": back})
+    readings = [Reading("m1", "", (card,)), Reading("m2", "", (shirt,))]
+    found = DreamGenerator(engine, SETTINGS, 1).superseded(readings)
+    assert found == ({("m1", card.text): "m2"} if given_up else {})
+
+
 @pytest.mark.parametrize(("sure", "given_up"), [(0.9, True), (0.1, False)])
 def test_of_a_wish_that_cannot_be_asked_about_the_first_word_stands(sure: float, given_up: bool) -> None:
     readings = [Reading("m1", "", (CAPTAIN,)), Reading("m2", "", (MAJOR,))]

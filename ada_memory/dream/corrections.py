@@ -1,7 +1,8 @@
 """Which claims a newer one corrects. Pairs of claims enter; for each, whether the older is to be given up.
 
 Asked outright, a model takes "My sister is called Anna." for a change of "The library knows my sister by card
-7.", and what it gives up so is lost. So the older claim is given up only if the newer one can answer for it.
+7.", and what it gives up so is lost. So the older claim is given up only if the newer one can answer for it,
+and the older one for the newer: a shirt's number answers what number a library card has, not the other way.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from ada_memory.settings import DreamSettings
 Pair = tuple[Claim, Claim]
 """An older claim and a newer one."""
 QUESTIONS = 6
-"""Questions of the older claim that are put to the newer one."""
+"""Questions of each claim that are put to the other one."""
+EITHER, TOGETHER = 1 / 3, 0.62
+"""Share of them that must be answered, of each claim's and of both: what one corrects, the other denies."""
 KEPT = 0.66
 """Share of them that an older wish may answer beside the newer one and yet be given up."""
 _QUESTION_TOKENS, _REPLY_TOKENS = 72, 48
 
 
 class _Asked(NamedTuple):
-    """A question of a pair's older claim, and what that answers."""
+    """A question of a pair's first claim, and what that answers."""
 
     pair: Pair
     prompt: str
@@ -41,7 +44,8 @@ def corrected(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, s
     """
     said = [p > 0.5 for p in yes(engine, [prompts.supersede(old.text, new.text) for old, new in pairs])]
     doubtful = [pair for pair, change in zip(pairs, said, strict=True) if change or pair[0].wish]
-    asked = _questions(engine, doubtful, settings, seed)
+    back = [(new, old) for old, new in doubtful if not old.wish]
+    asked = _questions(engine, [*doubtful, *back], settings, seed)
     wishes = [question for question in asked if question.pair[0].wish]
     taken = _by_pair(asked, _taken(engine, asked))
     kept = _by_pair(wishes, _kept(engine, wishes))
@@ -49,10 +53,16 @@ def corrected(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, s
     def given_up(pair: Pair, change: bool) -> bool:
         if pair not in taken:
             return change
-        new, old = taken[pair], kept.get(pair, [])
-        return sum(new) >= len(new) / 2 and sum(old) <= KEPT * len(old)
+        if pair[0].wish:
+            return _share(taken[pair]) >= 1 / 2 and _share(kept[pair]) <= KEPT
+        ways = [taken[way] for way in (pair, (pair[1], pair[0])) if way in taken]
+        return min(map(_share, ways)) >= EITHER and _share([one for way in ways for one in way]) >= TOGETHER
 
     return [given_up(pair, change) for pair, change in zip(pairs, said, strict=True)]
+
+
+def _share(found: Sequence[bool]) -> float:
+    return sum(found) / len(found)
 
 
 def _by_pair(asked: Sequence[_Asked], found: Sequence[bool]) -> dict[Pair, list[bool]]:
@@ -64,10 +74,10 @@ def _by_pair(asked: Sequence[_Asked], found: Sequence[bool]) -> dict[Pair, list[
 
 
 def _questions(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, seed: int) -> list[_Asked]:
-    """Up to `QUESTIONS` questions of each pair's older claim."""
+    """Up to `QUESTIONS` questions of each pair's first claim."""
     plan = [pair for pair in dict.fromkeys(pairs) for _ in range(QUESTIONS)]
     drawing = Sampling(_QUESTION_TOKENS, settings.temperature, settings.min_p, seed=seed)
-    drawn = engine.generate([prompts.dream("question", [older]) for older, _ in plan], drawing)
+    drawn = engine.generate([prompts.dream("question", [first]) for first, _ in plan], drawing)
     return [
         _Asked(pair, *sample)
         for pair, reply in zip(plan, drawn, strict=True)
@@ -76,9 +86,9 @@ def _questions(engine: Speaker, pairs: Sequence[Pair], settings: DreamSettings, 
 
 
 def _taken(engine: Speaker, asked: Sequence[_Asked]) -> list[bool]:
-    """Whether the newer claim answers each question, and otherwise.
+    """Whether the pair's second claim answers each question, and otherwise.
 
-    What is said with it in front must differ from what is said without and from what the older claim answers,
+    What is said with it in front must differ from what is said without and from what the first one answers,
     and pass the verifier: a model reads something out of anything.
     """
     alone = _replies(engine, [prompts.user(question.prompt) for question in asked])
