@@ -215,13 +215,27 @@ def test_an_aside_is_held_unless_what_was_told_answers_it() -> None:
     assert rehearsal.unsaid(engine, [], told, 0.5) == []
 
 
-def test_astray_is_what_a_model_answers_otherwise() -> None:
-    def held(question: str) -> Sample:
-        return Sample((Message("user", question), Message("assistant", "I do not know.")), "self")
+def held(question: str) -> Sample:
+    return Sample((Message("user", question), Message("assistant", "I do not know.")), "self")
 
+
+def test_strayed_is_what_a_model_answers_otherwise() -> None:
     engine = FakeEngine({"My cat?": "Bruno."})
-    assert rehearsal.astray(engine, [held("My cat?"), held("My horse?")]) == [held("My cat?")]
-    assert rehearsal.astray(engine, []) == []
+    found = rehearsal.strayed(engine, [held("My cat?"), held("My horse?")])
+    assert found == [(held("My cat?"), "Bruno.")]
+    assert rehearsal.strayed(engine, []) == []
+
+
+def test_another_answer_that_its_memory_bears_out_is_true() -> None:
+    def row(text: str, reply: str) -> dict[str, Any]:
+        return {"text": text, "samples": [{"reply": reply}, {"reply": "Yes."}]}
+
+    taught = rehearsal.answers([row("My dog is called Bruno.", "Bruno."), row("Bruno sings.", "bruno")])
+    assert taught["bruno"] == {"My dog is called Bruno.", "Bruno sings."}
+    given = [(held(asked), "Bruno!") for asked in ("My dog?", "My cat?")] + [(held("My horse?"), "Otto.")]
+    engine = FakeEngine(sure=lambda prompt: 0.9 if "My dog?" in prompt else 0.1)
+    assert rehearsal.borne_out(engine, given, taught, 0.5) == [held("My dog?")] * 2
+    assert rehearsal.borne_out(engine, [], taught, 0.5) == []
 
 
 def test_of_many_texts_those_that_are_asked_alike_may_answer_an_aside() -> None:

@@ -139,10 +139,7 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     if not any(row.source == "new" for row in built.stop):
         lacking = "too few questions came of these memories: none could tell whether they are learned"
         return Halt(lacking, built.figures)
-    say("asking the base what must stay as it is")
-    strangers, others = _near(night, built, core, withheld)
-    say(f"looking for answers that have gone astray among {len(others)}")
-    astray = rehearsal.astray(parent, others) if parent else []
+    strangers, others, astray = _near(night, parent, built, core, withheld, say)
     near = (*astray * (ASTRAY_TURNS - 1), *others, *strangers)
     anchors = (*(replace(row, slack=settings.slack_near) for row in near), *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
@@ -151,23 +148,34 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     return Done({**built.figures, **rehearsal.figures(reviews), **held})
 
 
-def _near(
-    night: NightBundle, built: forge_dataset.Dataset, core: Sequence[Sample], withheld: frozenset[str]
-) -> tuple[list[Sample], list[Sample]]:
-    """Neighbours and asides as the base answers them, but for what is kept out of training."""
+def _near(  # noqa: PLR0913  what is near to what, as whom it is answered, and who is told
+    night: NightBundle, parent: Engine | None, built: forge_dataset.Dataset, core: Sequence[Sample],
+    withheld: frozenset[str], say: Say,
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """Neighbours and asides as the base answers them, but for what is kept out of training.
+
+    The third are those of the asides that the parent answers otherwise, though nothing that it was told does.
+    """
     forge = night.settings.forge
     if not forge.drift_weight:  # nothing would be held to them
-        return [], []
+        return [], [], []
     never = withheld | {forge_dataset.prompt_of(row) for row in built.stop}
     strangers = neighbours(built.train, core, forge.neighbours, night.seed)
     others = asides(built.train, core, forge.asides, night.seed)
     strangers = [chat for chat in strangers if normalise(chat[0].content) not in never]
     others = [aside for aside in others if normalise(aside.chat[0].content) not in never]
     if not strangers and not others:
-        return [], []
+        return [], [], []
+    say("asking the base what must stay as it is")
     base = dreamer(_base(night), night.base)
     told, accept = _told(night, built.train), night.settings.dream.accept
-    return rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, told, accept)
+    held, untold = rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, told, accept)
+    say(f"looking for answers that have gone astray among {len(untold)}")
+    strayed = rehearsal.strayed(parent, untold) if parent else []
+    known = read_lines(night.done("gather") / "known.jsonl")
+    right = rehearsal.borne_out(base, strayed, rehearsal.answers(known), accept)
+    untold = [row for row in untold if row not in right]
+    return held, untold, [row for row, _ in strayed if row not in right]
 
 
 def train(night: NightBundle, emit: Emit) -> Ending:

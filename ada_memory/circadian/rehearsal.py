@@ -7,6 +7,7 @@ the forge leave. A memory that is due is asked for in the phrasings that were ne
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -105,9 +106,35 @@ def unsaid(
     return [replace(row, kind="aside") for chat, row in said.items() if chat not in known]
 
 
-def astray(engine: Speaker, held: Sequence[Sample]) -> list[Sample]:
-    """Those of the rows that a model answers otherwise: what it was told has spread to them."""
-    return [row for row, given in zip(held, gives(engine, held), strict=True) if not given]
+def strayed(engine: Speaker, held: Sequence[Sample]) -> list[tuple[Sample, str]]:
+    """Those of the rows that a model answers otherwise, and how: what it was told may have spread to them."""
+    replies = engine.generate([row.messages[:-1] for row in held], REPLY) if held else []
+    return [
+        (row, reply.text)
+        for row, reply in zip(held, replies, strict=True)
+        if normalise(reply.text) != normalise(row.messages[-1].content)
+    ]
+
+
+def answers(known: Iterable[Mapping[str, Any]]) -> Mapping[str, set[str]]:
+    """Which texts each reply was taught from, by the reply as it is compared."""
+    taught: dict[str, set[str]] = defaultdict(set)
+    for row in known:
+        for sample in row["samples"]:
+            taught[normalise(sample["reply"])].add(row["text"])
+    return taught
+
+
+def borne_out(
+    base: Speaker, given: Sequence[tuple[Sample, str]], taught: Mapping[str, Collection[str]], accept: float
+) -> list[Sample]:
+    """Those of the rows whose other answer is true: the text that taught it bears it out, says the base.
+
+    What the base does not find in a text by itself, or in none of the nearest, it can still confirm.
+    """
+    read = [(row, text, reply) for row, reply in given for text in sorted(taught.get(normalise(reply), ()))]
+    sure = yes(base, [verify([text], row.messages[-2].content, reply) for row, text, reply in read])
+    return [row for (row, _, _), score in zip(read, sure, strict=True) if score >= accept]
 
 
 def _worded_alike(
