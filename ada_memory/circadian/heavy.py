@@ -168,11 +168,11 @@ def _near(  # noqa: PLR0913  what is near to what, as whom it is answered, and w
         return [], [], []
     say("asking the base what must stay as it is")
     base = dreamer(_base(night), night.base)
-    told, accept = _told(night, built.train), night.settings.dream.accept
+    known = read_lines(night.done("gather") / "known.jsonl")
+    told, accept = _told(night, known, built.train), night.settings.dream.accept
     held, untold = rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, told, accept)
     say(f"looking for answers that have gone astray among {len(untold)}")
     strayed = rehearsal.strayed(parent, untold) if parent else []
-    known = read_lines(night.done("gather") / "known.jsonl")
     right = rehearsal.borne_out(base, strayed, rehearsal.answers(known), accept)
     untold = [row for row in untold if row not in right]
     return held, untold, [row for row, _ in strayed if row not in right]
@@ -275,14 +275,15 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
     return near
 
 
-def _told(night: NightBundle, trained: Iterable[Sample]) -> dict[str, list[str]]:
-    """Every memory that is or was learned, oldest first, and what it is asked."""
+def _told(
+    night: NightBundle, known: Iterable[Mapping[str, Any]], trained: Iterable[Sample]
+) -> dict[str, list[str]]:
+    """Every memory that was learned (`known`) or is, oldest first, and what it is asked."""
     asked: dict[str, list[str]] = defaultdict(list)
     for row in trained:
         for memory in row.memories:
             asked[memory].append(row.messages[-2].content)
-    gathered = night.done("gather")
-    rows = (*read_lines(gathered / "known.jsonl"), *read_lines(gathered / "memories.jsonl"))
+    rows = (*known, *read_lines(night.done("gather") / "memories.jsonl"))
     return {str(row["text"]): asked[str(row["id"])] for row in rows}
 
 

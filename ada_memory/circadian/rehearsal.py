@@ -18,7 +18,7 @@ from ada_memory.engines.engine import Engine, Sampling, Speaker
 from ada_memory.forge.dataset import Known
 from ada_memory.forge.neighbours import USER, Aside
 from ada_memory.forge.phrasings import normalise, words
-from ada_memory.forge.train import REPLY_TOKENS, gives
+from ada_memory.forge.train import REPLY_TOKENS, given, gives
 from ada_memory.records import Chat, Message, Sample
 from ada_memory.words import Nearest
 
@@ -60,9 +60,9 @@ def review(engine: Engine, memories: Sequence[Old]) -> Reviews:
     """Ask for every memory that is due, with an empty context; those without a question are left out."""
     asked = [row for old in memories if old.due for row in old.stop]
     right = dict.fromkeys((row.memories[0] for row in asked), (0, 0))
-    for row, given in zip(asked, gives(engine, asked), strict=True):
+    for row, ok in zip(asked, gives(engine, asked), strict=True):
         of, told = right[row.memories[0]]
-        right[row.memories[0]] = of + 1, told + given
+        right[row.memories[0]] = of + 1, told + ok
     return right
 
 
@@ -108,11 +108,10 @@ def unsaid(
 
 def strayed(engine: Speaker, held: Sequence[Sample]) -> list[tuple[Sample, str]]:
     """Those of the rows that a model answers otherwise, and how: what it was told may have spread to them."""
-    replies = engine.generate([row.messages[:-1] for row in held], REPLY) if held else []
     return [
-        (row, reply.text)
-        for row, reply in zip(held, replies, strict=True)
-        if normalise(reply.text) != normalise(row.messages[-1].content)
+        (row, reply)
+        for row, reply in zip(held, given(engine, held), strict=True)
+        if normalise(reply) != normalise(row.messages[-1].content)
     ]
 
 
@@ -126,13 +125,13 @@ def answers(known: Iterable[Mapping[str, Any]]) -> Mapping[str, set[str]]:
 
 
 def borne_out(
-    base: Speaker, given: Sequence[tuple[Sample, str]], taught: Mapping[str, Collection[str]], accept: float
+    base: Speaker, strayed: Sequence[tuple[Sample, str]], taught: Mapping[str, Collection[str]], accept: float
 ) -> list[Sample]:
     """Those of the rows whose other answer is true: the text that taught it bears it out, says the base.
 
     What the base does not find in a text by itself, or in none of the nearest, it can still confirm.
     """
-    read = [(row, text, reply) for row, reply in given for text in sorted(taught.get(normalise(reply), ()))]
+    read = [(row, text, reply) for row, reply in strayed for text in sorted(taught.get(normalise(reply), ()))]
     sure = yes(base, [verify([text], row.messages[-2].content, reply) for row, text, reply in read])
     return [row for (row, _, _), score in zip(read, sure, strict=True) if score >= accept]
 

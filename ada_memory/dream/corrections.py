@@ -18,7 +18,7 @@ from ada_memory.records import Chat
 from ada_memory.settings import DreamSettings
 
 Pair = tuple[Claim, Claim]
-"""An older claim and a newer one."""
+"""Two claims: an older and a newer one, or the other way where the newer one's questions are asked."""
 QUESTIONS = 6
 """Questions of each claim that are put to the other one."""
 EITHER, TOGETHER = 1 / 3, 0.62

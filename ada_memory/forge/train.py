@@ -171,12 +171,17 @@ def _newness(rows: Sequence[Sample]) -> float:
 
 def gives(engine: Speaker, rows: Sequence[Sample]) -> list[bool]:
     """Whether the model gives each row's reply word for word, decoded greedily and normalised."""
+    return [
+        normalise(reply) == normalise(row.messages[-1].content)
+        for row, reply in zip(rows, given(engine, rows), strict=True)
+    ]
+
+
+def given(engine: Speaker, rows: Sequence[Sample]) -> list[str]:
+    """What the model replies to each row's question, decoded greedily."""
     asked = [row.messages[:-1] for row in rows]
     replies = engine.generate(asked, Sampling(max_tokens=REPLY_TOKENS)) if asked else []
-    return [
-        normalise(reply.text) == normalise(row.messages[-1].content)
-        for row, reply in zip(rows, replies, strict=True)
-    ]
+    return [reply.text for reply in replies]
 
 
 def _figures(watcher: _Watcher, seconds: float) -> dict[str, object]:
