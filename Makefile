@@ -19,7 +19,7 @@ night: setup ## one sample day and the night after it, on a throw-away home
 test: check ## lint, types and all tests
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -m 'not long and not alone' --numprocesses 3 --dist loadfile
-	@$(BIN)/python -m pytest -m 'alone and not long'
+	@$(BIN)/python -m pytest -m 'alone and not long' --numprocesses 2 --dist loadfile
 
 check: setup ## lint and types only
 	@echo "== ruff"

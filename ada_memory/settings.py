@@ -69,6 +69,11 @@ class ModelSettings(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads, by day and by night; 0 means all cores.")
     max_tokens: int = Field(128, ge=1, description="Longest reply when a request does not say.")
+    warm: bool = Field(
+        True,
+        description="Load model and embedder once the daemon is awake; else when something is first asked of "
+        "them.",
+    )
 
 
 class EmbedderSettings(Section):
@@ -204,7 +209,8 @@ class ForgeSettings(Section):
         0.02,
         ge=0,
         description="How far such a state may move before it is pulled back, as a share of its size (both "
-        "squared): what is held to the spot stands in the way of what is learned.",
+        "squared): what is held to the spot stands in the way of what is learned. Less in a night that "
+        "rehearses much, by the root of the share of what is new.",
     )
     slack_near: float = Field(
         0.1, ge=0, description="The same for neighbours and asides, which only have to go on saying no."

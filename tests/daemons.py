@@ -52,8 +52,8 @@ class Running:
 
 
 def command(home: Path, socket: Path, *sets: str) -> list[str]:
-    """The daemon's command line."""
-    pairs = [f"socket.path={socket}", "sunset.at=", *sets]
+    """The daemon's command line. Workers start when they are needed: most tests ask nothing of the voice."""
+    pairs = [f"socket.path={socket}", "sunset.at=", "model.warm=false", *sets]
     flags = [word for pair in pairs for word in ("--set", pair)]
     return [sys.executable, str(CHECKOUT / "circadian_daemon.py"), "--home", str(home), *flags]
 

@@ -24,12 +24,12 @@ from ada_memory.cli import main
 from ada_memory.errors import BadSetting, JournalError
 from ada_memory.hippocampus.journal import Journal
 from ada_memory.records import Draft, Generation, Message, NightRecord, StageRecord
-from ada_memory.service.checkup import CHECKS, OF_MIND, Case, Finding, examine
+from ada_memory.service.checkup import CHECKS, OF_MIND, Case, Finding, examine, wake
 from ada_memory.service.checkup.finding import fail, guarded, many, ok, size, span, warn, worst
 from ada_memory.service.checkup.house import mounted
 from ada_memory.service.checkup.reading import index_rows, read_only
 from ada_memory.service.checkup.wake import is_held
-from ada_memory.settings import CHECKOUT, Home, Settings, load
+from ada_memory.settings import CHECKOUT, Home, ModelSettings, Settings, load
 from ada_memory.sovereign import generations
 from ada_memory.sovereign.bases import prepare_base
 from tests.daemons import running, short_folder
@@ -558,12 +558,22 @@ def test_a_daemon_without_a_checkup_is_told_apart(home: Home) -> None:
         assert main(["doctor", "--home", str(home.root), "--set", f"socket.path={daemon.socket}"]) == 0
 
 
+def test_a_worker_that_nobody_has_asked_yet_is_well_where_it_starts_on_demand(home: Home) -> None:
+    idle = {**STATUS, "workers": {"voice": "idle", "embed": "idle"}}
+    case = Case(home, Settings(), NOW, {}, status=idle)
+    lazy = replace(case, settings=Settings(model=ModelSettings(warm=False)))
+    assert (wake.voice(case).state, wake.voice(lazy).state) == ("fail", "ok")
+    died = {**idle, "faults": {"voice": {"deaths": 1, "last": "out of memory"}}}
+    assert wake.voice(replace(lazy, status=died)).state == "fail"
+
+
 def test_it_works_while_the_daemon_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = f"model.name={tiny_model(root / 'model')}"
     with running(root / "home", root / "s", model) as daemon, daemon.client() as ada:
         ada.post("My dog is called Bruno.")
         words = ["doctor", "--deep", "--json", "--home", str(daemon.home)]
         words += ["--set", f"socket.path={daemon.socket}", "--set", "sunset.at=", "--set", model]
+        words += ["--set", "model.warm=false"]
         assert main(words) == 0
         rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)["checks"]}
         assert rows.keys() == CHECKS.keys() | OF_MIND.keys()

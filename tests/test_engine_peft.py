@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import time_machine
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -109,6 +110,25 @@ def test_the_prompt_is_the_chat_template_without_thoughts(folder: Path) -> None:
         *words.encode("Ada", add_special_tokens=False),
         wording.end_of_turn,
     ]
+
+
+def test_a_template_that_tells_the_date_is_the_same_on_every_day(folder: Path) -> None:
+    words = HF.AutoTokenizer.from_pretrained(folder)
+    words.chat_template = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ date_string }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
+    with time_machine.travel("2026-05-02"):
+        before = Wording(words, [], 256).prompts([chat("Hello.")], 8)
+    with time_machine.travel("2027-01-09"):
+        assert Wording(words, [], 256).prompts([chat("Hello.")], 8) == before
+
+
+def test_a_template_that_does_not_work_is_a_bad_model(folder: Path) -> None:
+    words = HF.AutoTokenizer.from_pretrained(folder)
+    words.chat_template = "{{ raise_exception('no') }}"
+    with pytest.raises(BadModel, match="does not work"):
+        Wording(words, [], 256)
 
 
 def test_a_message_cannot_write_a_turn(folder: Path) -> None:

@@ -290,6 +290,21 @@ def test_a_failed_run_leaves_the_older_adapter_as_it_was(folder: Path, tmp_path:
     assert (tmp_path / "a" / "adapter_model.safetensors").read_bytes() == before
 
 
+def test_a_row_of_the_core_that_this_model_cannot_take_is_left_out(folder: Path, tmp_path: Path) -> None:
+    long = replace(sample("Go on.", "and on " * 300), source="core")
+    plan = replace(PLAN, anchor_batch=1, drift_weight=1.0)
+    adapters = []
+    short = sample("Go.", "On.")
+    for name, more in (("with", [long]), ("without", [])):
+        rows, anchors = [*SAMPLES, *more], [*more, short]
+        PeftEngine(folder, None, EXACT).train(rows, anchors, plan, tmp_path / name, lambda step: False)
+        adapters.append((tmp_path / name / "adapter_model.safetensors").read_bytes())
+    assert adapters[0] == adapters[1]
+    own = replace(long, source="new")
+    with pytest.raises(BadInput, match="too long"):
+        PeftEngine(folder, None, EXACT).train([own], [], plan, tmp_path / "own", lambda step: False)
+
+
 def test_there_must_be_something_to_train(engine: PeftEngine, tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         steps_of(engine, tmp_path / "a", PLAN, [])

@@ -602,29 +602,34 @@ def test_a_chat_of_one_turn_is_enough_for_fidelity(folder: Path) -> None:
 
 def test_a_small_night_passes_over_its_rows_more_often() -> None:
     rows = build(dreams(), settings=ForgeSettings(core_share=0)).train
-    batches = -(-data.turns(rows) // STANDARD.batch_size)
-    assert epochs(rows, ForgeSettings(steps=0)) == STANDARD.epochs
-    assert epochs(rows, ForgeSettings(steps=batches * (STANDARD.epochs + 2))) == STANDARD.epochs + 2
-    assert epochs(rows, ForgeSettings(steps=10**6)) == 2 * STANDARD.epochs
+    count = data.turns(rows)
+    batches = -(-count // STANDARD.batch_size)
+    assert epochs(count, ForgeSettings(steps=0)) == STANDARD.epochs
+    assert epochs(count, ForgeSettings(steps=batches * (STANDARD.epochs + 2))) == STANDARD.epochs + 2
+    assert epochs(count, ForgeSettings(steps=10**6)) == 2 * STANDARD.epochs
 
 
-def test_a_night_that_rehearses_takes_smaller_steps_and_hears_less_noise(tmp_path: Path) -> None:
+def test_a_night_that_rehearses_takes_smaller_steps_with_less_noise_and_slack(tmp_path: Path) -> None:
     messages = (Message("user", "?"), Message("assistant", "!"))
     new, core = Sample(messages, "new"), Sample(messages, "core")
     due = [Sample(messages, "due", pool=f"m/{at % 3}") for at in range(9)]
 
     class Spy:
-        def train(self, rows: object, anchors: object, plan: TrainPlan, out: Path, watch: Watch) -> None:
-            self.plan = plan
+        def train(
+            self, rows: object, anchors: Sequence[Sample], plan: TrainPlan, out: Path, watch: Watch
+        ) -> None:
+            self.plan, self.slack = plan, anchors[0].slack
             watch(Step(1, 1, 1, 0.0, 0.0, 0.0, 1))
 
-    def plan(*rows: Sample) -> TrainPlan:
+    def plan(*rows: Sample) -> tuple[TrainPlan, float]:
         spy: Any = Spy()
-        train(spy, data.Dataset(rows, (), (), {}), STANDARD, 1, tmp_path / "adapter", lambda _: False)
-        return cast(TrainPlan, spy.plan)
+        held = replace(core, slack=0.4)
+        train(spy, data.Dataset(rows, (), (held,), {}), STANDARD, 1, tmp_path / "adapter", lambda _: False)
+        return cast(TrainPlan, spy.plan), spy.slack
 
-    for first in (plan(new, core), plan(*due, core)):
-        assert (first.learning_rate, first.noise) == (STANDARD.learning_rate, STANDARD.noise)
-    late = plan(new, *due, core, core)
+    for first, slack in (plan(new, core), plan(*due, core)):
+        assert (first.learning_rate, first.noise, slack) == (STANDARD.learning_rate, STANDARD.noise, 0.4)
+    late, slack = plan(new, *due, core, core)
+    assert slack == pytest.approx(0.2)
     assert late.learning_rate == pytest.approx(STANDARD.learning_rate / 2)
     assert late.noise == pytest.approx(STANDARD.noise / 4)

@@ -49,6 +49,7 @@ def daemon(model: str) -> Iterator[Running]:
         f"socket.patience_seconds={PATIENCE}",
         "sunset.capacity=0",
         "model.threads=1",
+        "model.warm=true",
     )
     with short_folder() as short, running(short / "home", short / "s", *sets) as alive:
         with alive.client() as client:  # both workers are up, so that descriptors can be counted

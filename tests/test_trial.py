@@ -22,7 +22,7 @@ from ada_memory.cli import trial
 from ada_memory.cli.trial_page import conclusion, page
 from ada_memory.dream.craft import Item, Mark
 from ada_memory.errors import BadInput
-from ada_memory.settings import CHECKOUT
+from ada_memory.settings import CHECKOUT, ForgeSettings
 from tests.daemons import short_folder
 
 # ---- figures --------------------------------------------------------------------------------
@@ -113,7 +113,8 @@ def figures(rows: list[dict[str, Any]], **report: object) -> dict[str, Any]:
     about = {"name": "m", "load_seconds": 2.0, "configured": False}
     more = {"can": made.can(marks("extract", 1, 9)), "craft_before": {"verify": 1.0}, "kept": None}
     memory_mb = {"sleeper": 500.0, "gpu": None}
-    return {"model": about, **more, **known, "memory_mb": memory_mb, "projection": made.project(known, 2.0)}
+    ahead = made.project(known, 2.0, ForgeSettings())
+    return {"model": about, **more, **known, "memory_mb": memory_mb, "projection": ahead}
 
 
 def answer(rows: list[dict[str, Any]], side: str, *right: bool) -> None:
@@ -147,6 +148,8 @@ def test_the_projection_is_what_its_arithmetic_says(rows: list[dict[str, Any]]) 
     assert stages["gather"] == {"seconds": 1.0, "fixed": 1.0, "per_memory": 0.0, "projected": 1.0}
     assert stages["dream"] == {"seconds": 12.0, "fixed": 2.0, "per_memory": 3.333, "projected": 335.3}
     assert stages["map"]["fixed"] == pytest.approx(24 - 20 * 10 / 100)
+    # 50 rows of 3 memories took 30 steps in 40 s; 1,667 rows are 209 batches in 4 epochs
+    assert stages["train"]["projected"] == pytest.approx(2 + 40 / 30 * 4 * 209, abs=0.1)
     assert ahead["seconds"] == pytest.approx(sum(stage["projected"] for stage in stages.values()))
 
 
@@ -218,6 +221,7 @@ def left(scratch: Path) -> list[str]:
     return [str(path) for name in ("tmp", "home") for path in (scratch / name).glob("*")]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_model_that_reads_nothing_is_told_so(scratch: Path) -> None:
     model = tiny.make(scratch / "model")

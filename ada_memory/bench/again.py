@@ -24,7 +24,7 @@ from ada_memory.bench.night import say
 from ada_memory.circadian.bundle import NightBundle, read_bundle, read_result
 from ada_memory.circadian.sleeper import sleep
 from ada_memory.circadian.stages import HEAVY
-from ada_memory.engines.engine import open_engine
+from ada_memory.engines.engine import Hardware, open_engine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.records import StageName
 from ada_memory.seedling import exam
@@ -66,7 +66,9 @@ def run(
         began = time.monotonic()
         trained = _repeat(old, again)
         seconds = time.monotonic() - began
-        engine = open_engine(chosen.model.engine, again.base, again.done("train") / again.adapter_name)
+        model = chosen.model
+        hardware = Hardware(model.device, model.dtype, model.threads)
+        engine = open_engine(model.engine, again.base, again.done("train") / again.adapter_name, hardware)
         found = nights.ask(engine, taught, exam.core_exam("judge", seed, nights.EXAM_SCALE), seed)
         return {
             "night": night, "seed": seed, "order": order, "settings": dict(settings or {}), **found,

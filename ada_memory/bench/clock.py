@@ -92,19 +92,31 @@ def report(job: Job, clock: Clock, trained: int, total: int, **more: object) -> 
 
 def peaks() -> dict[str, object]:
     """Peak memory of this process, its threads and its device."""
-    out: dict[str, object] = {"peak_rss_mib": round(peak_rss() / 2**20, 1), "device": cpu_name()}
+    out: dict[str, object] = {"peak_rss_mib": round(peak_rss() / 2**20, 1), "device": device_name()}
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         out["threads"] = torch.get_num_threads()
         if torch.cuda.is_available():
-            out["device"] = torch.cuda.get_device_name(0)
             out["peak_gpu_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    mlx: Any = sys.modules.get("mlx.core")
-    if mlx is not None and mlx.get_peak_memory():  # transformers loads it too, and leaves it alone
+    if mlx := _used_mlx():
         out["peak_mlx_mib"] = round(mlx.get_peak_memory() / 2**20, 1)
-        if mlx.default_device() != mlx.Device(mlx.cpu):
-            out["device"] = str(mlx.device_info().get("device_name", "gpu"))
     return out
+
+
+def device_name() -> str:
+    """What this process computes on: the GPU by its name where the library in use has one, else the CPU."""
+    mlx, torch = _used_mlx(), sys.modules.get("torch")
+    if mlx and mlx.default_device() != mlx.Device(mlx.cpu):
+        return str(mlx.device_info().get("device_name", "gpu"))
+    if torch is not None and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name(0))
+    return cpu_name()
+
+
+def _used_mlx() -> Any:
+    """MLX if something was computed with it: transformers loads it too, and leaves it alone."""
+    mlx: Any = sys.modules.get("mlx.core")
+    return mlx if mlx is not None and mlx.get_peak_memory() else None
 
 
 def peak_rss() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from ada_memory.engines.engine import Engine
+from ada_memory.errors import BadInput
 from ada_memory.records import Message
 from ada_memory.seedling import lessons, world
 from ada_memory.seedling.relations import POOLS, RELATIONS
@@ -54,7 +55,14 @@ def calendar(nights: int, facts: int, seed: int) -> list[list[Told]]:
 
 
 def _facts(rng: Random, count: int, seen: set[tuple[str, object]]) -> list[Told]:
-    """Facts told, at most two of a relation; `seen` grows by what later ones may not contradict."""
+    """Facts told, at most two of a relation; `seen` grows by what later ones may not contradict.
+
+    Raises:
+        BadInput: a day has no room for so many.
+    """
+    most = 2 * len(RELATIONS)
+    if count > most:
+        raise BadInput(f"a day holds {most} facts at most, two of each relation", field="facts")
     told: list[Told] = []
     of: Counter[str] = Counter()
     while len(told) < count:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ada_memory.bench import day as days
-from ada_memory.bench.clock import cpu_name
+from ada_memory.bench.clock import device_name
 from ada_memory.bench.forge_data import SEEDLING, default_engine
 from ada_memory.bench.night import say
 from ada_memory.dream import rem
@@ -39,6 +39,7 @@ def run(facts: int = 20, seed: int = 7, cycles: int = 2) -> dict[str, object]:
     claims = [(reading.memory, claim) for reading in readings for claim in reading.claims]
     if not claims:
         raise AdaError("the model found nothing to dream of in the day")
+    say(f"{len(memories)} memories read, {len(claims)} claims; each cycle takes a while one dream at a time")
     for engine in (together, alone):  # the first call of each warms up
         _dream(engine, settings, seed, claims[:2], cycles)
     batched: list[float] = []
@@ -63,7 +64,7 @@ def run(facts: int = 20, seed: int = 7, cycles: int = 2) -> dict[str, object]:
         "speedup": round(statistics.median(b / s for b, s in zip(batched, single, strict=True)), 2),
         "speedup_by_cycle": [round(b / s, 2) for b, s in zip(batched, single, strict=True)],
         "engine": name,
-        "device": cpu_name(),
+        "device": device_name(),
     }
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     engine = open_engine(job.variant["engine"], Path(job.model))
     loaded = time.perf_counter()
     night = forge_dataset.read(Path(job.data))
-    settings = ForgeSettings(stop_recall=RECALL, patience=1)
+    settings = ForgeSettings(stop_recall=RECALL, patience=1, landing=0, mends=0)
     with tempfile.TemporaryDirectory() as scratch:
         figures = train(engine, night, settings, job.seed, Path(scratch) / "adapter", lambda step: False)
     seconds = time.perf_counter() - loaded

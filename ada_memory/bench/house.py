@@ -14,9 +14,9 @@ from pathlib import Path
 
 import circadian_daemon
 from ada_memory.client import Client
-from ada_memory.engines.engine import Engine, named_engine, open_engine
+from ada_memory.engines.engine import Engine, Hardware, named_engine, open_engine
 from ada_memory.errors import Unavailable
-from ada_memory.settings import Home
+from ada_memory.settings import Home, ModelSettings, load
 
 START_SECONDS, ENCODE_SECONDS, NIGHT_SECONDS, END_SECONDS = 120, 300, 3_600, 60
 DAEMON = (circadian_daemon.__file__,)
@@ -24,11 +24,11 @@ DAEMON = (circadian_daemon.__file__,)
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """A running daemon: its home, a client on its socket, and the engine that its settings name."""
+    """A running daemon: its home, a client on its socket, and what its settings say of its model."""
 
     home: Home
     client: Client
-    runs: str = "auto"  # the engine of its settings
+    model: ModelSettings = ModelSettings()
 
     def engine(self, generation: str | None = None) -> Engine:
         """The model of a generation (the active one if none is named), loaded beside the daemon."""
@@ -36,11 +36,12 @@ class House:
         name = generation or status["generation"]
         base = self.home.bases / status["base"][:12]
         adapter = self.home.generations / name / "adapter"
-        return open_engine(self.runs, base, adapter if adapter.is_dir() else None)
+        hardware = Hardware(self.model.device, self.model.dtype, self.model.threads)
+        return open_engine(self.model.engine, base, adapter if adapter.is_dir() else None, hardware)
 
     def engine_name(self) -> str:
         """The engine that runs its model: what "auto" stands for here."""
-        return named_engine(self.runs, self.home.bases / self.client.status()["base"][:12])
+        return named_engine(self.model.engine, self.home.bases / self.client.status()["base"][:12])
 
     def wait_encoded(self) -> None:
         """Wait until everything that was posted has become memories."""
@@ -71,7 +72,8 @@ def house(root: Path | None, settings: Mapping[str, object]) -> Iterator[House]:
         try:
             with Client(socket) as client:
                 wait_awake(client, process, home)
-                yield House(home, client, str(settings.get("model.engine", "auto")))
+                flags = {name: str(value) for name, value in settings.items()}
+                yield House(home, client, load(home.etc / "ada.toml", {}, flags).model)
         finally:
             stop(process)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 
 from ada_memory.bench import day as days
 from ada_memory.bench import night
+from ada_memory.bench.clock import device_name
 from ada_memory.bench.recipe_table import IDENTITY_ROWS, RECIPES, Material, Recipe, rates
 from ada_memory.engines.engine import Engine, Hardware, Sampling, Step, open_engine
 from ada_memory.errors import AdaError, BadInput
@@ -92,7 +92,7 @@ def run(
         root = (home or scratch / "home").resolve()
         values = load(root / "etc" / "ada.toml", {}, settings or {})
         bench = Bench(prepare_base(Home(scratch), values.model), values.model, scratch)
-        figures: Figures = {"facts": facts, "seed": seed, "model": bench.base.name, "device": device(values)}
+        figures: Figures = {"facts": facts, "seed": seed, "model": bench.base.name}
         recipes: list[Figures] = []
         sweeps: list[Figures] = []
         judged = ground(bench, facts, seed, exam.core_exam("judge", seed, 2)[:core_items])
@@ -107,7 +107,7 @@ def run(
             recipes += _shown(bench, recipe, sweep, judged)
         if only in (None, OURS):
             recipes.append(_ours(facts, seed, root, values, settings or {}))
-    return {**figures, "recipes": recipes, "sweeps": sweeps}
+    return {**figures, "device": device(values), "recipes": recipes, "sweeps": sweeps}
 
 
 def _chosen(only: str | None) -> list[Recipe]:
@@ -120,7 +120,7 @@ def _chosen(only: str | None) -> list[Recipe]:
 def device(settings: Settings) -> str:
     """The machine in a few words: what computes, and with how much of it."""
     threads = settings.model.threads or os.cpu_count() or 1
-    return f"{settings.model.device} on {platform.system()} {platform.machine()}, {threads} threads"
+    return f"{device_name()}, {threads} threads"
 
 
 # ---- the day --------------------------------------------------------------------------------

@@ -154,9 +154,9 @@ def living(
         flags = {"sunset.at": "", "sunset.capacity": 0, "forge.withhold": kept_back, **(settings or {})}
         with house(home, flags) as ada:
             watch = _Watch("ada", drawn, ada.engine())
-            for told in drawn.told:
-                for item in told:
-                    ada.client.post(item.text, app="bench")
+            for day, told in enumerate(drawn.told):
+                for place, item in enumerate(told):
+                    ada.client.post(item.text, app="bench", key=f"seal-{day}-{place}")
                 ada.wait_encoded()
                 began = time.perf_counter()
                 report = ada.wait_night(str(ada.client.sleep()["night"]))

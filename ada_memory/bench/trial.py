@@ -61,7 +61,8 @@ def run(trial: Trial, console: Console) -> dict[str, Any]:
         figures |= _examine(base, trial.settings, figures["model"], console)
         with house(root, _flags(trial.settings, model)) as ada:
             figures |= _day_and_night(ada, trial.facts, console)
-        figures["projection"] = made.project(figures, figures["model"]["load_seconds"])
+        load_seconds, forge = figures["model"]["load_seconds"], trial.settings.forge
+        figures["projection"] = made.project(figures, load_seconds, forge)
         return figures | {"kept": str(root) if trial.keep else None}
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ada_memory.dream.craft import Mark, Task, shares
+from ada_memory.forge.train import epochs
+from ada_memory.settings import ForgeSettings
 from ada_memory.sovereign import choosing
 from ada_memory.sovereign.disk import read_lines
 from ada_memory.topology.exam import normal
@@ -173,11 +175,12 @@ def _counts(figures: Mapping[str, Mapping[str, Any]], rows: Sequence[Row]) -> di
     return {"memories": sum(bool(row["claims"]) for row in rows)} | {k: int(v or 0) for k, v in found.items()}
 
 
-def project(figures: Mapping[str, Any], load_seconds: float) -> Row | None:
+def project(figures: Mapping[str, Any], load_seconds: float, forge: ForgeSettings) -> Row | None:
     """Seconds of a night of 100 memories, from this one; None if it never trained.
 
-    For each stage `fixed + memories · per_memory`: loading the model is fixed; what dreams, their checks, the
-    rows and the training of them take grows with the memories; of the map only the questions about them do.
+    For each stage `fixed + memories · per_memory`: loading the model is fixed; what dreams, their checks and
+    the rows take grows with the memories; training grows with its steps, of which a small night has more for
+    each memory; of the map only the questions about them grow.
     """
     by_stage: Mapping[str, float] = figures["seconds_by_stage"]
     counts: Mapping[str, int] = figures["counts"]
@@ -190,6 +193,9 @@ def project(figures: Mapping[str, Any], load_seconds: float) -> Row | None:
         if name == "map":
             grows = work * counts["stop_questions"] / max(1, counts["stop_questions"] + counts["exam_items"])
         each = grows / counts["memories"]
+        if name == "train" and counts["steps"]:
+            steps = _steps(counts["rows"] * TARGET / counts["memories"], forge)
+            each = work * steps / counts["steps"] / TARGET
         stages[name] = {
             "seconds": round(seconds, 2), "fixed": round(seconds - grows, 2), "per_memory": round(each, 3),
             "projected": round(seconds - grows + TARGET * each, 1),
@@ -199,5 +205,11 @@ def project(figures: Mapping[str, Any], load_seconds: float) -> Row | None:
         "memories": TARGET, "measured_on": counts["memories"], "load_seconds": load_seconds, "stages": stages,
         "seconds": round(total, 1), "minutes": round(total / 60, 1),
         "arithmetic": f"sum over the stages of fixed + {TARGET} x per_memory, where per_memory = "
-        f"(seconds - fixed) / {counts['memories']}; fixed is loading the model and what looks at no memory",
+        f"(seconds - fixed) / {counts['memories']}, and of train that of the steps of so many rows; fixed is "
+        "loading the model and what looks at no memory",
     }  # fmt: skip
+
+
+def _steps(rows: float, forge: ForgeSettings) -> int:
+    """Steps of a training on so many rows."""
+    return epochs(math.ceil(rows), forge) * math.ceil(rows / forge.batch_size)

@@ -249,10 +249,12 @@ def _survey(night: NightBundle, merged: Path, say: Say) -> dict[str, object]:
     if night.core is None or night.exam is None:
         raise BadInput("there is no exam for this model: nothing unproven is served")
     child = open_engine(night.settings.model.engine, merged, None, _hardware(night))
-    prompts = [row.messages[:-1] for row in forge_dataset.read_rows(night.core)]
+    questions = exam.read(night.exam)
+    core = [row.messages[:-1] for row in forge_dataset.read_rows(night.core)]
+    prompts = core or [question.messages for question in questions]
     stop = forge_dataset.read(night.done("dataset")).stop
     parent, settings = _voice(night), night.settings.dream
-    figures = survey.survey(parent, child, night.base, merged, exam.read(night.exam), prompts, stop, say)
+    figures = survey.survey(parent, child, night.base, merged, questions, prompts, stop, say)
     say("the night's own tasks, done by both")
     tasks = craft.read(craft.beside(night.base))
     before, after = (craft.sit(dreamer(engine, night.base), tasks, settings) for engine in (parent, child))

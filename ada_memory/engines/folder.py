@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,21 @@ def publish(out: Path, write: Callable[[Path], None]) -> None:
         temporary.rename(out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that a model is read from: a folder may hold the same weights a second time, in other files.
+
+    Raises:
+        ValueError, OSError: its index cannot be read.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        named = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted({Path(name).name for name in named})]
+    return sorted(folder.glob("*.safetensors"))
 
 
 def adapter_weights(folder: Path) -> Path:

@@ -25,11 +25,12 @@ class Lesson:
     def of(
         cls, wording: Wording, samples: Sequence[Sample], anchors: Sequence[Sample], plan: TrainPlan
     ) -> Lesson:
-        """The lesson in a model's own words.
+        """The lesson in a model's own words. Rows of the core that this model cannot take are left out.
 
         Raises:
             BadInput: no samples, or one that does not end with the assistant.
         """
+        samples, anchors = _fitting(wording, samples), _fitting(wording, anchors)
         if not samples:
             raise BadInput("there is nothing to train on")
         rows = _rows(wording, samples)
@@ -42,10 +43,23 @@ class Lesson:
         ]
         return cls(rows, weights, pools, held)
 
+    def largest_step(self, plan: TrainPlan) -> int:
+        """Tokens of a step, if it took the longest rows."""
+        rows, held = (max(map(len, part), default=0) for part in (self.rows, self.anchors))
+        return plan.batch_size * rows + plan.anchor_batch * held
+
     def course(self, plan: TrainPlan) -> Course:
         """The steps in which a plan takes the rows."""
         lengths, held = ([len(row) for row in part] for part in (self.rows, self.anchors))
         return Course(lengths, self.pools, held, plan)
+
+
+def _fitting(wording: Wording, samples: Sequence[Sample]) -> list[Sample]:
+    """Without what was kept for any model to practise, and is too long for this one."""
+    core = [at for at, sample in enumerate(samples) if sample.source == "core" and sample.messages]
+    lengths = map(len, wording.replies([samples[at].messages[-1].content for at in core]))
+    long = {at for at, length in zip(core, lengths, strict=True) if length >= wording.limit}
+    return [sample for at, sample in enumerate(samples) if at not in long]
 
 
 def _rows(wording: Wording, samples: Sequence[Sample]) -> list[Row]:

@@ -163,7 +163,7 @@ class MlxEngine:
             load.new_adapter(body.model, plan)
             self._adapter = load.adapter_config(body.model, plan)
         load.set_dropout(body.model, plan.dropout)
-        trainee = self._trainee(body, plan)
+        trainee = self._trainee(body, lesson, plan)
         digest = digest_of(lesson, plan, body.model)
         checkpoint = Checkpoint.of(out, digest, self.saving)
         try:
@@ -197,7 +197,7 @@ class MlxEngine:
         narrow = self._text["model_type"] == "gemma2"
         return min(limit, int(self._text["sliding_window"])) if narrow else limit
 
-    def _trainee(self, body: Body, plan: TrainPlan) -> Trainee:
+    def _trainee(self, body: Body, lesson: Lesson, plan: TrainPlan) -> Trainee:
         """How this model is trained here: as many tokens at a time as memory holds."""
         run = memory.fit(
             self._config, plan, memory.free_memory(), parameters=self.parameters,
@@ -206,7 +206,10 @@ class MlxEngine:
         body.recompute = run.checkpointing
         # on the CPU MLX has g++ write the kernels, which takes half a minute once: not for toys
         compiled = not on_cpu() or self.parameters >= COMPILED
-        return Trainee(body, self._wording.pad, (self.most or run.tokens) >> self._halvings, compiled)
+        tokens = self.most or run.tokens
+        if self._halvings:  # of what was really run at a time
+            tokens = min(tokens, lesson.largest_step(plan)) >> self._halvings
+        return Trainee(body, self._wording.pad, tokens, compiled)
 
     def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any, Packed]]:
         """Log-probabilities over the vocabulary for the reply tokens, group by group of like length."""

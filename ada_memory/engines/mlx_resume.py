@@ -1,4 +1,4 @@
-"""A run on MLX, put into its checkpoint and taken out of it: weights and moments."""
+"""A run on MLX, put into its checkpoint and taken out of it: weights, moments, and how it was divided."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from ada_memory.engines import resume
 from ada_memory.engines.engine import TrainPlan
 from ada_memory.engines.lesson import Lesson
+from ada_memory.engines.memory import Divisible
 from ada_memory.engines.mlx_core import BLAS, mx, trees
 from ada_memory.engines.mlx_load import adapter_tensors
 from ada_memory.engines.resume import SAMPLE, Checkpoint
@@ -24,7 +25,7 @@ class Saved(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
-def load(checkpoint: Checkpoint, learner: Saved, course: Course) -> int:
+def load(checkpoint: Checkpoint, learner: Saved, run: Divisible, course: Course) -> int:
     """Take up what an interrupted run has left: the last step that it holds, 0 if there is none."""
     if not checkpoint.file.is_file():
         return 0
@@ -34,17 +35,24 @@ def load(checkpoint: Checkpoint, learner: Saved, course: Course) -> int:
         learner.restore(state)
     except (OSError, ValueError, KeyError, RuntimeError):
         return 0
+    # in parts of the same size, if they still fit: noise is drawn part by part
+    run.tokens = min(run.tokens, int(kept["tokens"]))
+    if kept["recompute"] and not run.recompute:
+        run.recompute_layers()
     course.restore(kept)
     return int(kept["step"])
 
 
-def save_if_due(checkpoint: Checkpoint, step: int, learner: Saved, course: Course) -> None:
+def save_if_due(
+    checkpoint: Checkpoint, step: int, learner: Saved, run: Divisible, course: Course
+) -> None:
     """Save the run as it is after `step`, where its checkpoint is due."""
 
     def write(file: Path, metadata: dict[str, str]) -> None:
         mx.save_safetensors(str(file), learner.state(), metadata=metadata)
 
-    checkpoint.save_if_due(write, step=step, **course.state())
+    divided = {"tokens": run.tokens, "recompute": run.recompute}
+    checkpoint.save_if_due(write, step=step, **course.state(), **divided)
 
 
 def digest_of(lesson: Lesson, plan: TrainPlan, model: Any) -> str:

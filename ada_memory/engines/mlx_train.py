@@ -27,6 +27,7 @@ from ada_memory.engines.lesson import Lesson
 from ada_memory.engines.mlx_body import Body
 from ada_memory.engines.mlx_core import mx, optimizers, trees
 from ada_memory.engines.mlx_load import set_strength
+from ada_memory.engines.remembered import Remembered
 from ada_memory.engines.resume import Checkpoint
 from ada_memory.engines.schedule import Stride, grouped
 from ada_memory.engines.text import Row
@@ -62,7 +63,7 @@ class Trainee:
     pad: int
     tokens: int
     compiled: bool
-    teacher: dict[int, Any] = field(default_factory=dict)
+    teacher: Remembered[Any] = field(default_factory=Remembered)
 
     @property
     def recompute(self) -> bool:
@@ -109,7 +110,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
     model = trainee.body.model
     learner = Learner(trainee, plan)
     course = lesson.course(plan)
-    behind = mlx_resume.load(checkpoint, learner, course)
+    behind = mlx_resume.load(checkpoint, learner, trainee, course)
     tokens = 0
     for stride in course:
         tokens += sum(len(lesson.rows[row].reply) for row in stride.rows)
@@ -128,7 +129,7 @@ def train(trainee: Trainee, lesson: Lesson, plan: TrainPlan, watch: Watch, check
         model.eval()
         course.heed(watch(stride.done(loss, drift, tokens)))
         if stride.step < course.steps:
-            mlx_resume.save_if_due(checkpoint, stride.step, learner, course)
+            mlx_resume.save_if_due(checkpoint, stride.step, learner, trainee, course)
 
 
 def _gradient(
@@ -273,7 +274,8 @@ class Learner:
                 back()
                 model.train()
             ends = np.cumsum(packed.sizes).tolist()
-            known.update(zip(members, mx.split(base, ends)[: len(members)], strict=True))
+            states = zip(members, mx.split(base, ends)[: len(members)], strict=True)
+            known.remember([(at, state) for at, state in states if at not in known], set(members))
         rows = [known[row] for row in members]
         filling = packed.token.size - sum(packed.sizes)
         return mx.concatenate([*rows, mx.ones((filling, rows[0].shape[-1]))] if filling else rows)

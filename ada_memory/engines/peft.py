@@ -37,7 +37,8 @@ class PeftEngine:
     """A model in memory, with or without an adapter on it. Keeps the `Engine` protocol.
 
     Hardware "auto" means CUDA where there is some; bfloat16 on it; on the CPU float32 for models below 200M
-    parameters (trained with products in bfloat16 where the CPU has it in hardware) and bfloat16 above. With
+    parameters (trained with products in bfloat16 where the CPU has it in hardware), and for larger ones where
+    it has not and there is memory enough, else bfloat16. With
     "nf4" the base lies packed in 4 bits, and an adapter in float32 is trained over it (2305.14314).
     `saving` is the share of the time that a training may spend on saving itself, `most` the tokens that
     it runs at a time (0: as many as memory holds).
@@ -61,7 +62,7 @@ class PeftEngine:
         limit = int(getattr(self._config, "max_position_embeddings", None) or 4096)
         self._wording = Wording(tokenizer, [stops] if isinstance(stops, int) else stops, limit)
         self._tokenizer = tokenizer
-        mixed = hardware.dtype == "auto" and self._model.device.type == "cpu" and load.fast_bfloat16()
+        mixed = hardware.dtype == "auto" and self._model.device.type == "cpu" and memory.fast_bfloat16()
         self._mixed = mixed or self._model.dtype is torch.bfloat16
         self._adapted = adapter is not None
         if adapter is not None:
@@ -207,10 +208,13 @@ class PeftEngine:
         model, device = self._model, self._model.device.type
         free = torch.cuda.mem_get_info(self._model.device)[0] if device == "cuda" else memory.free_memory()
         run = memory.fit(
-            self._config.to_dict(), plan, free, parameters=self.parameters, device=device, loaded=True
-        )
+            self._config.to_dict(), plan, free, parameters=self.parameters, device=device, loaded=True,
+            dtype="bfloat16" if self._mixed else "float32",
+        )  # fmt: skip
         probe = sorted((*lesson.rows, *lesson.anchors), key=len)[:3]
-        tokens = (self.most or run.tokens) >> self._halvings
+        tokens = self.most or run.tokens
+        if self._halvings:  # of what was really run at a time
+            tokens = min(tokens, lesson.largest_step(plan)) >> self._halvings
         trainee = Trainee(model, way(model, self._wording.pad, self._mixed, probe), tokens)
         if run.checkpointing:
             trainee.recompute_layers()
@@ -228,7 +232,10 @@ class PeftEngine:
     def _tokens(self, *, decoding: bool = False) -> int:
         """Tokens that are run at a time."""
         gpu = self._ready().device.type == "cuda"
+        if decoding and gpu:
+            free = torch.cuda.mem_get_info(self._model.device)[0]
+            return memory.decoded(self._config.to_dict(), 65_536, free) >> self._halvings
         if decoding:
-            return (65_536 if gpu else 8_192) >> self._halvings
+            return 8_192 >> self._halvings
         most = (32_768 if gpu else 8_192) if self.parameters < memory.SMALL else (4_096 if gpu else 2_048)
         return min(most, LOGITS // int(self._config.vocab_size)) >> self._halvings

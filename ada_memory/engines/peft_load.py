@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from ada_memory.engines import memory
 from ada_memory.engines.engine import Hardware, TrainPlan
-from ada_memory.engines.folder import MERGED, adapter_weights, publish
+from ada_memory.engines.folder import MERGED, adapter_weights, publish, weight_files
 from ada_memory.errors import AdaError, BadInput, BadModel
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
@@ -214,15 +214,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (training was 1.6 times faster with it)."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
 def _shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of all weights in the folder, from the headers alone."""
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     if not files:
         raise ValueError("it has no .safetensors file")
     shapes: dict[str, list[int]] = {}
@@ -243,7 +237,7 @@ def _device(name: str) -> str:
 def _dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
     """The format of what is not packed."""
     if name == "auto":
-        return torch.float32 if device.type == "cpu" and parameters < memory.SMALL else torch.bfloat16
+        return torch.float32 if device.type == "cpu" and memory.held_wide(parameters) else torch.bfloat16
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "nf4": torch.bfloat16}[name]
 
 

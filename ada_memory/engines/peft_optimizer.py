@@ -65,14 +65,19 @@ class Optimizer:
         return {"weights": self.weights.detach(), "first": of["exp_avg"], "second": of["exp_avg_sq"]}
 
     def restore(self, state: dict[str, torch.Tensor], step: int) -> None:
-        """Go on as after `step` steps that ended in this state."""
-        with torch.no_grad():
-            self.weights.copy_(state["weights"])
+        """Go on as after `step` steps that ended in this state.
+
+        Raises:
+            KeyError, RuntimeError: it is not whole; nothing has changed.
+        """
         device = self.weights.device
+        weights, first, second = (state[name].to(device) for name in ("weights", "first", "second"))
+        with torch.no_grad():
+            self.weights.copy_(weights)
         self._adam.state[self.weights] = {
             "step": torch.tensor(float(step), device=device if device.type == "cuda" else "cpu"),
-            "exp_avg": state["first"].to(device),
-            "exp_avg_sq": state["second"].to(device),
+            "exp_avg": first,
+            "exp_avg_sq": second,
         }
 
     def release(self) -> None:

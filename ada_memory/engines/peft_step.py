@@ -19,17 +19,19 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ada_memory.engines.engine import TrainPlan
+from ada_memory.engines.memory import short_of_memory
 from ada_memory.engines.peft_attention import Layout
 from ada_memory.engines.peft_head import drift, likelihood
 from ada_memory.engines.peft_lean import Lean
 from ada_memory.engines.peft_linear import GRAIN, Layer
 from ada_memory.engines.peft_rows import Packed, chain, pack, reply_logits, reply_outputs
+from ada_memory.engines.remembered import Remembered
 from ada_memory.engines.text import Row
 
 AGREE = 0.1
 """Logits of our layers may differ by this share of the logits' spread from the model's own: rounding does
 not come near it, a layer that works otherwise goes far beyond."""
-UNFIT = (NotImplementedError, TypeError, ValueError, KeyError, AttributeError)
+UNFIT = (NotImplementedError, TypeError, ValueError, KeyError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Plain:
     pad: int
     mixed: bool
     padded: bool = True
-    teacher: dict[int, torch.Tensor] = field(default_factory=dict)
+    teacher: Remembered[torch.Tensor] = field(default_factory=Remembered)
 
     def foresee(self, anchors: Sequence[tuple[int, Row]], tokens: int) -> None:
         """Nothing: padding would take back what is won."""
@@ -98,7 +100,8 @@ class Plain:
             packed = pack(rows, self.pad, self.model.device)
             with self.model.disable_adapter():
                 _, base = reply_outputs(self.model, packed, self.mixed)
-            known.update(zip(part.anchors, torch.split(base, packed.sizes), strict=True))
+            states = zip(part.anchors, torch.split(base, packed.sizes), strict=True)
+            known.remember([(at, state) for at, state in states if at not in known], set(part.anchors))
         return torch.cat([known[anchor] for anchor in part.anchors])
 
 
@@ -114,7 +117,7 @@ class Quick:
         self._head = Layer(
             output.weight.detach().to(dtype), None if bias is None else bias.detach().to(dtype)
         )
-        self._teacher: dict[int, torch.Tensor] = {}
+        self._teacher: Remembered[torch.Tensor] = Remembered()
         self.padded = _mixes_otherwise(self._base)
 
     def foresee(self, anchors: Sequence[tuple[int, Row]], tokens: int) -> None:
@@ -183,7 +186,8 @@ class Quick:
             with self._model.disable_adapter(), self._lean():
                 hidden, packed, place = self._states([rows[at] for at in new])
             states = torch.split(hidden[place], packed.sizes[: len(new)])
-            known.update((part.anchors[at], made.clone()) for at, made in zip(new, states, strict=True))
+            made = ((part.anchors[at], state.clone()) for at, state in zip(new, states, strict=True))
+            known.remember(made, set(part.anchors))
         if not rows:
             return torch.empty(0, self._head.weight.shape[1], device=self._model.device)
         return torch.cat([known[anchor] for anchor in part.anchors])
@@ -215,7 +219,9 @@ def way(model: Any, pad: int, mixed: bool, probe: Sequence[Row]) -> Way:
     try:
         quick = Quick(model, pad, dtype)
         ours = quick.logits(probe)
-    except UNFIT:
+    except UNFIT as error:
+        if short_of_memory(error):  # no reason to go the way that takes more of it
+            raise
         return plain
     with torch.no_grad():
         theirs = torch.cat([reply_logits(model, pack([row], pad, model.device), mixed) for row in probe])

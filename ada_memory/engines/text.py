@@ -16,6 +16,8 @@ from ada_memory.errors import BadInput, BadModel
 from ada_memory.records import Chat, Message
 
 _REPLY = "Quite so"
+_TODAY = "26 Jul 2024"
+"""What Llama 3's templates tell as the date where they have none: a night is the same on every day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,11 @@ class Wording:
             self.stops.add(int(tokenizer.eos_token_id))
         self._opening = ""  # what the template writes between its generation prompt and a reply
         self._manners = turns.manners(self._write)
-        self.end_of_turn = self._find_end_of_turn()
+        try:
+            self.end_of_turn = self._find_end_of_turn()
+        except BadInput as error:
+            hint = "use an instruct or chat model"
+            raise BadModel(f"its chat template does not work: {error.message}", hint=hint) from error
         self.stops.add(self.end_of_turn)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_of_turn
 
@@ -131,8 +137,9 @@ class Wording:
         """The template's own words. Models that can think aloud are asked not to: no night has use for it."""
         whole = [*said, {"role": "assistant", "content": reply}] if reply is not None else list(said)
         rendered = self._tokenizer.apply_chat_template(
-            whole, tokenize=False, add_generation_prompt=reply is None, enable_thinking=False
-        )
+            whole, tokenize=False, add_generation_prompt=reply is None, enable_thinking=False,
+            date_string=_TODAY,
+        )  # fmt: skip
         return str(rendered)
 
     def _plain(self, text: str) -> str:

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ada_memory.engines.engine import quantised
+from ada_memory.engines.folder import weight_files
 from ada_memory.errors import BadModel
 
 AGAIN = "the merge wrote something else than the base: `ada sleep` has another night"
@@ -26,23 +27,29 @@ class Changes:
 
 
 def changes(base: Path, merged: Path) -> Changes:
-    """Compare the weights of two folders of one architecture.
+    """Compare the weights that two folders of one architecture share.
+
+    A base may store what its model never reads (a tied output, tables of positions): a merge does not write
+    that. Whether a merged folder has all that its model reads is seen when it is loaded.
 
     Raises:
-        BadModel: a weight of the base is missing in the merged folder, or has another shape.
+        BadModel: they share none, or one has another shape.
     """
-    new = {name: file for file in sorted(merged.glob("*.safetensors")) for name in _names(file)}
+    new = {name: file for file in weight_files(merged) for name in _names(file)}
     relative: dict[str, float] = {}
-    not_finite = 0
+    not_finite = shared = 0
     for name, old in _weights(base):
         if name not in new:
-            raise BadModel(f"{merged} lacks the weight {name}", hint=AGAIN)
+            continue
+        shared += 1
         fresh = _read(new[name], name)
         if old.shape != fresh.shape:
             raise BadModel(f"{name} has another shape in {merged}", hint=AGAIN)
         not_finite += int((~torch.isfinite(fresh)).sum())
         if old.dim() == 2 and not torch.equal(old, fresh):
             relative[name] = float((fresh - old).norm() / old.norm().clamp_min(1e-12))
+    if not shared:
+        raise BadModel(f"{merged} lacks all weights of {base}", hint=AGAIN)
     return Changes(relative, not_finite)
 
 
@@ -71,7 +78,7 @@ def _weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
         for name, array in unpacked(folder):
             yield name, torch.from_numpy(array)
         return
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         for name in _names(file):
             yield name, _read(file, name)
 

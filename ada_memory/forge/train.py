@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ada_memory.engines.engine import UNFINISHED, Engine, Sampling, Speaker, Step, TrainPlan, Watch
@@ -130,7 +130,7 @@ def train(
         alpha=settings.alpha,
         learning_rate=settings.learning_rate * math.sqrt(fresh),
         warmup=settings.warmup,
-        epochs=epochs(dataset.train, settings),
+        epochs=epochs(turns(dataset.train), settings),
         batch_size=settings.batch_size,
         anchor_batch=settings.anchor_batch,
         drift_weight=settings.drift_weight,
@@ -144,16 +144,17 @@ def train(
     # kept where a run that is killed and begun again finds it; the engine keeps its own things there
     curve = out.parent / UNFINISHED / "loss.csv"
     watcher = _Watcher(engine, dataset.train, stop, settings, plan, curve, watch)
-    engine.train(dataset.train, dataset.anchors, plan, out, watcher)
+    anchors = [replace(row, slack=row.slack * math.sqrt(fresh)) for row in dataset.anchors]
+    engine.train(dataset.train, anchors, plan, out, watcher)
     watcher.file.replace(out.parent / "loss.csv")
     with suppress(OSError):
         watcher.file.parent.rmdir()
     return _figures(watcher, time.perf_counter() - began)
 
 
-def epochs(rows: Sequence[Sample], settings: ForgeSettings) -> int:
-    """Most passes over the rows: `settings.epochs`, or up to twice as many if these are few steps."""
-    each = math.ceil(turns(rows) / settings.batch_size)
+def epochs(rows: int, settings: ForgeSettings) -> int:
+    """Most passes over so many rows: `settings.epochs`, or up to twice as many if these are few steps."""
+    each = math.ceil(rows / settings.batch_size)
     return min(max(settings.epochs, math.ceil(settings.steps / each)), 2 * settings.epochs)
 
 
@@ -163,7 +164,8 @@ def _newness(rows: Sequence[Sample]) -> float:
     The more is rehearsed, the more steps there are and the less each may move. With the root of it as
     learning rate the whole way stays as long, as of a random walk; at the full rate the first epochs of a
     night with 17 before it unlearned a quarter of what was known, and not all of it came back. Noise helps
-    with what is heard for the first time; what twenty nights have rehearsed is blurred by it.
+    with what is heard for the first time; what twenty nights have rehearsed is blurred by it. Slack helps
+    early nights most, and what every night lets slip adds up: it falls with the root too.
     """
     new, due = (turns([row for row in rows if row.source == source]) for source in ("new", "due"))
     return new / (new + due) if new else 1.0

@@ -105,7 +105,8 @@ class Daemon:
 
             def ready() -> None:
                 log.info("ada is awake on %s as %s", path, rooms.voice.generation)
-                background.append(asyncio.create_task(_warm(rooms)))
+                if self._settings.model.warm:
+                    background.append(asyncio.create_task(_warm(rooms)))
 
             try:
                 await rooms.night.resume()

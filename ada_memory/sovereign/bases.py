@@ -25,6 +25,8 @@ _SEEDLINGS = re.compile(r"^seedling-\d+$")
 _SHORT_HASH = re.compile(r"^[0-9a-f]{12}$")
 _HUB_ID = re.compile(r"^[\w.-]+/[\w.-]+$")
 _HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.jsonl"]
+_NOT_READ = ["consolidated*"]
+"""The same weights once more, for other programs."""
 log = logging.getLogger(__name__)
 
 
@@ -119,7 +121,8 @@ def is_hub_id(name: str) -> bool:
 
 def is_fetched(file: str) -> bool:
     """Whether a file of a model of the hub would be fetched."""
-    return any(fnmatch(file, pattern) for pattern in _HUB_FILES)
+    wanted = any(fnmatch(file, pattern) for pattern in _HUB_FILES)
+    return wanted and not any(fnmatch(file, pattern) for pattern in _NOT_READ)
 
 
 def unknown(name: str) -> BadModel:
@@ -245,7 +248,7 @@ def _download(home: Home, name: str) -> Path:
 
     partial = shelf.download_folder(home, name)
     try:
-        snapshot_download(name, local_dir=partial, allow_patterns=_HUB_FILES)
+        snapshot_download(name, local_dir=partial, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_READ)
     except (OSError, ValueError) as error:  # the hub's errors derive from these two
         raise unreachable(name, error) from error
     _must_be_model(partial)

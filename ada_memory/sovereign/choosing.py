@@ -22,6 +22,7 @@ from typing import Any, Literal
 from ada_memory.engines import memory
 from ada_memory.engines.engine import TrainPlan, named_engine
 from ada_memory.engines.families import engines_for
+from ada_memory.engines.folder import weight_files
 from ada_memory.errors import BadModel
 from ada_memory.settings import Home, Settings
 from ada_memory.sovereign import bases, shelf
@@ -86,7 +87,7 @@ def plan(home: Home, settings: Settings, name: str) -> Plan:
 def parameters(folder: Path) -> int:
     """The number of weights in a folder's safetensors files, from their headers."""
     stored: Counter[str] = Counter()
-    for path in folder.glob("*.safetensors"):
+    for path in weight_files(folder):
         for row in _header(path).values():
             stored[row["dtype"]] += prod(row["shape"])
     return _unpacked(stored, config_of(folder))
@@ -113,21 +114,22 @@ def _plan(home: Home, settings: Settings, name: str, where: Where, seen: _Seen) 
     engine = named_engine(settings.model.engine, seen.folder)
     forge = settings.forge
     stored = sum(size for file, size in seen.files.items() if file.endswith(".safetensors"))
+    gpu = memory.gpu_memory() if engine == "peft" and settings.model.device != "cpu" else None
+    free = memory.free_memory() if gpu is None else gpu
     train = memory.fit(
         config, TrainPlan(rank=forge.rank, alpha=forge.alpha, batch_size=forge.batch_size),
-        memory.free_memory(), parameters=seen.parameters,
-        device="cuda" if settings.model.device.startswith("cuda") else "cpu",
+        free, parameters=seen.parameters, device="cpu" if gpu is None else "cuda",
         dtype=_numbers(settings, engine), weights=stored if "quantization" in config else None,
     )  # fmt: skip
     on_disk = sum(seen.files.values())
     # what serves is merged, and not packed
-    serve = seen.parameters * (4 if seen.parameters < memory.SMALL else 2)
+    serve = seen.parameters * (4 if gpu is None and memory.held_wide(seen.parameters) else 2)
     made = Plan(
         name=name, where=where, architecture=str(next(iter(config.get("architectures") or ()), "")),
         engine=engine, parameters=seen.parameters, context=context_of(config),
         download=on_disk if where == "hub" else 0,
         disk=_KEPT_NIGHTS * serve + (0 if where == "shelf" else on_disk), disk_free=_free(home),
-        serve=serve, train=train.total, memory_free=memory.free_memory(),
+        serve=serve, train=train.total, memory_free=free,
         minutes=_minutes(home, seen.parameters),
     )  # fmt: skip
     problems = _problems(seen, config, settings, known, made)

@@ -138,6 +138,8 @@ def _worker(case: Case, name: str) -> Finding:
             said = f"{state}, but it has ended {deaths} times since the daemon started: {fault.get('last')}"
             return warn(said, f"$ tail -50 {quote(str(log))}   # says why; want of memory is a usual reason")
         return ok(state)
+    if state == "idle" and not fault and not case.settings.model.warm:
+        return ok("it starts when something is first asked of it (model.warm is off)")
     said = f"it is {state}: {fault.get('last') or 'it has ended or never begun'}"
     tail = " | ".join(_tail(log))
     return fail(
