@@ -262,6 +262,21 @@ def test_many_nights_are_told_as_figures_and_as_a_picture(tmp_path: Path) -> Non
     assert (tmp_path / "nights.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(BadInput, match="cannot be written"):
         nights.plot(found, tmp_path / "nowhere" / "nights.png")
+    drawn = (tmp_path / "nights.png").read_bytes()
+    nights.must_plot(tmp_path / "nights.png")
+    assert (tmp_path / "nights.png").read_bytes() == drawn, "what was drawn before stays until there is more"
+    for wrong in (tmp_path / "nowhere" / "nights.png", tmp_path / "nights.doc"):
+        with pytest.raises(BadInput):
+            nights.must_plot(wrong)
+
+
+def test_a_night_that_ended_before_its_rows_has_taught_nothing(tmp_path: Path) -> None:
+    result = tmp_path / "dataset" / "result.json"
+    assert not night.made_rows(tmp_path)
+    result.parent.mkdir()
+    for outcome, taught in (("done", True), ("halt", False)):
+        result.write_text(json.dumps({"outcome": outcome}), "utf-8")
+        assert night.made_rows(tmp_path) is taught
 
 
 def test_a_bench_that_is_told_to_end_ends_like_ctrl_c() -> None:

@@ -66,9 +66,8 @@ def run(
         began = time.monotonic()
         trained = _repeat(old, again)
         seconds = time.monotonic() - began
-        model = chosen.model
-        hardware = Hardware(model.device, model.dtype, model.threads)
-        engine = open_engine(model.engine, again.base, again.done("train") / again.adapter_name, hardware)
+        adapter = again.done("train") / again.adapter_name
+        engine = open_engine(chosen.model.engine, again.base, adapter, Hardware.of(chosen.model))
         found = nights.ask(engine, taught, exam.core_exam("judge", seed, nights.EXAM_SCALE), seed)
         return {
             "night": night, "seed": seed, "order": order, "settings": dict(settings or {}), **found,

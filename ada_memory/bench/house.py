@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +36,18 @@ class House:
         name = generation or status["generation"]
         base = self.home.bases / status["base"][:12]
         adapter = self.home.generations / name / "adapter"
-        hardware = Hardware(self.model.device, self.model.dtype, self.model.threads)
+        hardware = Hardware.of(self.model)
         return open_engine(self.model.engine, base, adapter if adapter.is_dir() else None, hardware)
 
     def engine_name(self) -> str:
         """The engine that runs its model: what "auto" stands for here."""
         return named_engine(self.model.engine, self.home.bases / self.client.status()["base"][:12])
+
+    def tell(self, texts: Iterable[str], day: str) -> None:
+        """Post a day's messages, each under a key (what is there already is not told twice), and wait."""
+        for place, text in enumerate(texts):
+            self.client.post(text, app="bench", key=f"{day}-{place}")
+        self.wait_encoded()
 
     def wait_encoded(self) -> None:
         """Wait until everything that was posted has become memories."""

@@ -51,9 +51,7 @@ def run(
             say("before the night: asking")
             figures |= _ask("before", before, asked, styled, core)
             figures["leak_before"] = days.leak(before, told, seed)["all"]
-            for place, item in enumerate(told):
-                ada.client.post(item.text, app="bench", key=f"night-{seed}-{place}")
-            ada.wait_encoded()
+            ada.tell((item.text for item in told), f"night-{seed}")
             say(f"{len(told)} interactions are in the hippocampus; the night begins")
             started = time.monotonic()
             name = str(ada.client.sleep()["night"])
@@ -71,7 +69,7 @@ def run(
                 "recall_trained": _trained(after, folder),
             }
             figures |= _dreams(folder, _owners(ada, told), told) | _night(report, folder)
-            if (folder / "dataset").is_dir():  # a night that ended before it has taught nothing
+            if made_rows(folder):
                 assert_apart(folder, asked, core)
     return figures
 
@@ -187,6 +185,12 @@ def _night(report: Mapping[str, Any], folder: Path) -> dict[str, object]:
     made = json_.loads(file.read_text("utf-8")) if file.is_file() else {}
     kinds = {"kinds_per_memory_min": made.get("kinds_per_memory_min")}
     return {k: report[k] for k in keep if k in report} | kinds
+
+
+def made_rows(folder: Path) -> bool:
+    """Whether a night came to make what it trains on; one that ended before has taught nothing."""
+    file = folder / "dataset" / "result.json"
+    return file.is_file() and json_.loads(file.read_text("utf-8"))["outcome"] == "done"
 
 
 def assert_apart(folder: Path, asked: Sequence[Question], core: Sequence[Question]) -> None:

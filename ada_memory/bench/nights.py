@@ -18,7 +18,7 @@ from typing import Any
 from ada_memory.bench import day as days
 from ada_memory.bench.clock import device_name
 from ada_memory.bench.house import House, house
-from ada_memory.bench.night import assert_apart, say
+from ada_memory.bench.night import assert_apart, made_rows, say
 from ada_memory.engines.engine import Engine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.seedling import exam
@@ -29,6 +29,7 @@ EXAM_SCALE = 3
 """Makes an exam of about 1,000 items."""
 UNTOLD = 2
 """Questions about the subject of each fact that nobody has told the answer to."""
+NAMED = "name a .png in a folder that is there"
 DIARY = "bench-nights.jsonl"
 """In the home: whose nights these are and the exam before them, then a line a night."""
 
@@ -69,8 +70,8 @@ def run(
                 taught = calendar[:number]
                 row = _night(ada, taught[-1], number)
                 row |= ask(ada.engine(), taught, core, seed)
-                if row["rows"] is not None:  # a night that ended before its dataset has taught nothing
-                    assert_apart(ada.home.nights / str(row["name"]), questions(taught), core)
+                if made_rows(folder := ada.home.nights / str(row["name"])):
+                    assert_apart(folder, questions(taught), core)
                 append_line(diary, json.dumps(row))
                 rows.append(row)
                 say(_line(row, before["all"]))
@@ -101,9 +102,7 @@ def _lived(diary: Path, whose: Mapping[str, object]) -> tuple[dict[str, float], 
 
 def _night(ada: House, told: Sequence[days.Told], number: int) -> dict[str, Any]:
     """Post a day, sleep, and what the night itself has to say; one that is there is not slept again."""
-    for place, item in enumerate(told):
-        ada.client.post(item.text, app="bench", key=f"night-{number}-{place}")
-    ada.wait_encoded()
+    ada.tell((item.text for item in told), f"night-{number}")
     began = time.monotonic()
     there = ada.client.nights(number)
     begun = len(there) == number
@@ -182,13 +181,17 @@ def _figures(rows: Sequence[Mapping[str, Any]], before: Mapping[str, float], ite
 
 
 def must_plot(path: Path) -> None:
-    """See that a picture can be drawn and written there: an empty one is.
+    """See that a picture can be drawn, of that kind and in that folder; nothing is written.
 
     Raises:
         AdaError: matplotlib is not installed.
         BadInput: the picture cannot be written there.
     """
-    _save(_canvas(), path)
+    kinds = _canvas().canvas.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in kinds:
+        raise BadInput(f"no picture can be a {path.suffix}", hint=NAMED)
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"the plot cannot be written in {path.parent}", hint=NAMED)
 
 
 def plot(figures: Mapping[str, Any], path: Path) -> None:
@@ -229,5 +232,4 @@ def _save(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
-        hint = "name a .png in a folder that is there"
-        raise BadInput(f"the plot cannot be written: {error}", hint=hint) from None
+        raise BadInput(f"the plot cannot be written: {error}", hint=NAMED) from None

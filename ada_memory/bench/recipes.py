@@ -64,8 +64,7 @@ class Bench:
 
     def engine(self, adapter: Path | None = None) -> Engine:
         """The base, or the base and an adapter."""
-        hardware = Hardware(self.model.device, self.model.dtype, self.model.threads)
-        return open_engine(self.model.engine, self.base.path, adapter, hardware)
+        return open_engine(self.model.engine, self.base.path, adapter, Hardware.of(self.model))
 
 
 def run(

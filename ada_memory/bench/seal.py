@@ -123,9 +123,7 @@ def stacked(drawn: Week, settings: Mapping[str, str] | None = None, plan: TrainP
         folder = prepare_base(Home(Path(scratch)), model).path
 
         def engine(path: Path, adapter: Path | None = None) -> Engine:
-            return open_engine(
-                model.engine, path, adapter, Hardware(model.device, model.dtype, model.threads)
-            )
+            return open_engine(model.engine, path, adapter, Hardware.of(model))
 
         watch = _Watch("stacked", drawn, engine(folder))
         for number, told in enumerate(drawn.told):
@@ -155,9 +153,7 @@ def living(
         with house(home, flags) as ada:
             watch = _Watch("ada", drawn, ada.engine())
             for day, told in enumerate(drawn.told):
-                for place, item in enumerate(told):
-                    ada.client.post(item.text, app="bench", key=f"seal-{day}-{place}")
-                ada.wait_encoded()
+                ada.tell((item.text for item in told), f"seal-{day}")
                 began = time.perf_counter()
                 report = ada.wait_night(str(ada.client.sleep()["night"]))
                 watch.after(ada.engine(), time.perf_counter() - began, str(report.get("verdict")))

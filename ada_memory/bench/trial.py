@@ -99,7 +99,7 @@ def _examine(base: Base, settings: Settings, about: dict[str, Any], console: Con
     """Load the model, say what it is, and let it do the night's tasks once."""
     started = time.monotonic()
     model = settings.model
-    engine = open_engine(model.engine, base.path, None, Hardware(model.device, model.dtype, model.threads))
+    engine = open_engine(model.engine, base.path, None, Hardware.of(model))
     about |= made.describe(base.path)
     runs = named_engine(model.engine, base.path)
     about |= {"engine": runs, "device": str(getattr(engine, "device", model.device))}

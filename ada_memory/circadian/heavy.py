@@ -309,8 +309,7 @@ def _voice(night: NightBundle) -> Engine:
 
 
 def _hardware(night: NightBundle) -> Hardware:
-    model = night.settings.model
-    return Hardware(model.device, model.dtype, model.threads, halvings=night.died)
+    return Hardware.of(night.settings.model, halvings=night.died)
 
 
 def _claims(night: NightBundle) -> list[tuple[str, Claim]]:

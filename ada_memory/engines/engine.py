@@ -9,13 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ada_memory.errors import BadModel
 from ada_memory.records import Chat, Sample
+
+if TYPE_CHECKING:  # who only names an engine need not load what reads settings
+    from ada_memory.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,11 @@ class Hardware:
     dtype: str = "auto"
     threads: int = 0
     halvings: int = 0
+
+    @classmethod
+    def of(cls, model: ModelSettings, halvings: int = 0) -> Hardware:
+        """What the settings of a model say."""
+        return cls(model.device, model.dtype, model.threads, halvings)
 
 
 def open_engine(

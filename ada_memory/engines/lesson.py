@@ -43,10 +43,12 @@ class Lesson:
         ]
         return cls(rows, weights, pools, held)
 
-    def largest_step(self, plan: TrainPlan) -> int:
-        """Tokens of a step, if it took the longest rows."""
+    def halved(self, tokens: int, plan: TrainPlan, times: int) -> int:
+        """So many tokens at a time, halved: from what a step takes if its rows are the longest, at most."""
+        if not times:
+            return tokens
         rows, held = (max(map(len, part), default=0) for part in (self.rows, self.anchors))
-        return plan.batch_size * rows + plan.anchor_batch * held
+        return min(tokens, plan.batch_size * rows + plan.anchor_batch * held) >> times
 
     def course(self, plan: TrainPlan) -> Course:
         """The steps in which a plan takes the rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,6 +168,7 @@ def held_wide(parameters: int) -> bool:
     return parameters < SMALL or (not fast_bfloat16() and 4 * parameters <= WIDE_SHARE * total_memory())
 
 
+@cache
 def fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware (training was 1.6 times faster with it)."""
     try:

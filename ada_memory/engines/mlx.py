@@ -206,9 +206,7 @@ class MlxEngine:
         body.recompute = run.checkpointing
         # on the CPU MLX has g++ write the kernels, which takes half a minute once: not for toys
         compiled = not on_cpu() or self.parameters >= COMPILED
-        tokens = self.most or run.tokens
-        if self._halvings:  # of what was really run at a time
-            tokens = min(tokens, lesson.largest_step(plan)) >> self._halvings
+        tokens = lesson.halved(self.most or run.tokens, plan, self._halvings)
         return Trainee(body, self._wording.pad, tokens, compiled)
 
     def _forward(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Any, Packed]]:

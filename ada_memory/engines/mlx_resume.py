@@ -35,10 +35,7 @@ def load(checkpoint: Checkpoint, learner: Saved, run: Divisible, course: Course)
         learner.restore(state)
     except (OSError, ValueError, KeyError, RuntimeError):
         return 0
-    # in parts of the same size, if they still fit: noise is drawn part by part
-    run.tokens = min(run.tokens, int(kept["tokens"]))
-    if kept["recompute"] and not run.recompute:
-        run.recompute_layers()
+    resume.divide(run, kept)
     course.restore(kept)
     return int(kept["step"])
 
@@ -51,8 +48,7 @@ def save_if_due(
     def write(file: Path, metadata: dict[str, str]) -> None:
         mx.save_safetensors(str(file), learner.state(), metadata=metadata)
 
-    divided = {"tokens": run.tokens, "recompute": run.recompute}
-    checkpoint.save_if_due(write, step=step, **course.state(), **divided)
+    checkpoint.save_if_due(write, step=step, **course.state(), tokens=run.tokens, recompute=run.recompute)
 
 
 def digest_of(lesson: Lesson, plan: TrainPlan, model: Any) -> str:

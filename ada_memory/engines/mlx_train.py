@@ -274,8 +274,7 @@ class Learner:
                 back()
                 model.train()
             ends = np.cumsum(packed.sizes).tolist()
-            states = zip(members, mx.split(base, ends)[: len(members)], strict=True)
-            known.remember([(at, state) for at, state in states if at not in known], set(members))
+            known.remember(zip(members, mx.split(base, ends)[: len(members)], strict=True), members)
         rows = [known[row] for row in members]
         filling = packed.token.size - sum(packed.sizes)
         return mx.concatenate([*rows, mx.ones((filling, rows[0].shape[-1]))] if filling else rows)

@@ -38,10 +38,9 @@ class PeftEngine:
 
     Hardware "auto" means CUDA where there is some; bfloat16 on it; on the CPU float32 for models below 200M
     parameters (trained with products in bfloat16 where the CPU has it in hardware), and for larger ones where
-    it has not and there is memory enough, else bfloat16. With
-    "nf4" the base lies packed in 4 bits, and an adapter in float32 is trained over it (2305.14314).
-    `saving` is the share of the time that a training may spend on saving itself, `most` the tokens that
-    it runs at a time (0: as many as memory holds).
+    it has not and there is memory enough, else bfloat16. With "nf4" the base lies packed in 4 bits, and an
+    adapter in float32 is trained over it (2305.14314). `saving` is the share of the time that a training may
+    spend on saving itself, `most` the tokens that it runs at a time (0: as many as memory holds).
     """
 
     saving = SHARE
@@ -212,9 +211,7 @@ class PeftEngine:
             dtype="bfloat16" if self._mixed else "float32",
         )  # fmt: skip
         probe = sorted((*lesson.rows, *lesson.anchors), key=len)[:3]
-        tokens = self.most or run.tokens
-        if self._halvings:  # of what was really run at a time
-            tokens = min(tokens, lesson.largest_step(plan)) >> self._halvings
+        tokens = lesson.halved(self.most or run.tokens, plan, self._halvings)
         trainee = Trainee(model, way(model, self._wording.pad, self._mixed, probe), tokens)
         if run.checkpointing:
             trainee.recompute_layers()

@@ -28,10 +28,7 @@ def load(checkpoint: Checkpoint, trainee: Trainee, optimizer: Optimizer, course:
         optimizer.restore(state, int(kept["step"]))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError):
         return 0
-    # in parts of the same size, if they still fit: sums of other parts are rounded otherwise
-    trainee.tokens = min(trainee.tokens, int(kept["tokens"]))
-    if kept["recompute"] and not trainee.recompute:
-        trainee.recompute_layers()
+    resume.divide(trainee, kept)
     course.restore(kept)
     return int(kept["step"])
 

@@ -100,8 +100,7 @@ class Plain:
             packed = pack(rows, self.pad, self.model.device)
             with self.model.disable_adapter():
                 _, base = reply_outputs(self.model, packed, self.mixed)
-            states = zip(part.anchors, torch.split(base, packed.sizes), strict=True)
-            known.remember([(at, state) for at, state in states if at not in known], set(part.anchors))
+            known.remember(zip(part.anchors, torch.split(base, packed.sizes), strict=True), part.anchors)
         return torch.cat([known[anchor] for anchor in part.anchors])
 
 
@@ -187,7 +186,7 @@ class Quick:
                 hidden, packed, place = self._states([rows[at] for at in new])
             states = torch.split(hidden[place], packed.sizes[: len(new)])
             made = ((part.anchors[at], state.clone()) for at, state in zip(new, states, strict=True))
-            known.remember(made, set(part.anchors))
+            known.remember(made, part.anchors)
         if not rows:
             return torch.empty(0, self._head.weight.shape[1], device=self._model.device)
         return torch.cat([known[anchor] for anchor in part.anchors])

@@ -25,12 +25,16 @@ class Remembered(dict[int, State]):
     taken = 0
 
     def remember(self, states: Iterable[tuple[int, State]], needed: Collection[int]) -> None:
-        """Add states that were not there; the oldest of what is not needed now gives way."""
+        """Add the states that are not there yet; the oldest of what is not needed now gives way."""
         for anchor, state in states:
-            self[anchor] = state
-            self.taken += state.nbytes
-        for anchor in list(self):
+            if anchor not in self:
+                self[anchor] = state
+                self.taken += state.nbytes
+        if self.taken > MOST:
+            self._let_go(needed)
+
+    def _let_go(self, needed: Collection[int]) -> None:
+        for anchor in [anchor for anchor in self if anchor not in needed]:
+            self.taken -= self.pop(anchor).nbytes
             if self.taken <= MOST:
                 return
-            if anchor not in needed:
-                self.taken -= self.pop(anchor).nbytes

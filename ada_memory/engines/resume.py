@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,12 +18,23 @@ from typing import Any
 
 from ada_memory.engines.engine import UNFINISHED, TrainPlan
 from ada_memory.engines.lesson import Lesson
+from ada_memory.engines.memory import Divisible
 
 SHARE = 0.01
 """Most of the time that may go into saving."""
 FORMAT = 1
 SAMPLE = 512
 """Numbers that are read of each of the base's matrices: they tell two models apart, all would take long."""
+
+
+def divide(run: Divisible, kept: Mapping[str, Any]) -> None:
+    """Have a run go on in parts of the same size, if they still fit.
+
+    Sums of other parts are rounded otherwise, and noise may be drawn part by part.
+    """
+    run.tokens = min(run.tokens, int(kept["tokens"]))
+    if kept["recompute"] and not run.recompute:
+        run.recompute_layers()
 
 
 @dataclass(slots=True)

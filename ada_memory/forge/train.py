@@ -125,10 +125,11 @@ def train(
     if not dataset.train:
         raise BadInput("there is nothing to train on: no dream was accepted")
     fresh = _newness(dataset.train)
+    root = math.sqrt(fresh)
     plan = TrainPlan(
         rank=settings.rank,
         alpha=settings.alpha,
-        learning_rate=settings.learning_rate * math.sqrt(fresh),
+        learning_rate=settings.learning_rate * root,
         warmup=settings.warmup,
         epochs=epochs(turns(dataset.train), settings),
         batch_size=settings.batch_size,
@@ -144,7 +145,7 @@ def train(
     # kept where a run that is killed and begun again finds it; the engine keeps its own things there
     curve = out.parent / UNFINISHED / "loss.csv"
     watcher = _Watcher(engine, dataset.train, stop, settings, plan, curve, watch)
-    anchors = [replace(row, slack=row.slack * math.sqrt(fresh)) for row in dataset.anchors]
+    anchors = [replace(row, slack=row.slack * root) for row in dataset.anchors]
     engine.train(dataset.train, anchors, plan, out, watcher)
     watcher.file.replace(out.parent / "loss.csv")
     with suppress(OSError):
