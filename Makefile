@@ -18,8 +18,7 @@ night: setup ## one sample day and the night after it, on a throw-away home
 
 test: check ## lint, types and all tests
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -m 'not long and not alone' --numprocesses 3 --dist loadfile
-	@$(BIN)/python -m pytest -m 'alone and not long' --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint and types only
 	@echo "== ruff"

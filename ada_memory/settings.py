@@ -145,6 +145,11 @@ class SunsetSettings(Section):
     quiet_seconds: float = Field(
         20, ge=0, description="A light night pauses while somebody asks, and goes on after so much silence."
     )
+    priority: Literal["idle", "low", "normal"] = Field(
+        "idle",
+        description="Which programs a night gives way to: idle to all others, low (nice 19) to nearly all, "
+        "normal to none.",
+    )
 
 
 class DreamSettings(Section):
@@ -210,10 +215,10 @@ class ForgeSettings(Section):
         ge=0,
         description="How far such a state may move before it is pulled back, as a share of its size (both "
         "squared): what is held to the spot stands in the way of what is learned. Less in a night that "
-        "rehearses much, by the root of the share of what is new.",
+        "rehearses much, by the share of what is new.",
     )
     slack_near: float = Field(
-        0.1, ge=0, description="The same for neighbours and asides, which only have to go on saying no."
+        0.2, ge=0, description="The same for neighbours and asides, which only have to go on saying no."
     )
     clip: float = Field(
         0.3, ge=0, lt=1, description="Share of a question's words that are left out every other time."

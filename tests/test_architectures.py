@@ -248,7 +248,6 @@ def test_a_gate_that_is_not_open_rejects_a_random_model(tmp_path: Path) -> None:
         sleep(night)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("qwen3", marks=pytest.mark.long), "lfm2"])
 def test_a_daemon_sleeps_and_answers_on_it(name: str, tmp_path: Path) -> None:

@@ -338,8 +338,13 @@ def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
     assert "about 40.0 s left, 1 min 30 s until morning" in moving
     assert "20.0 s" in moving
     assert [line.plain for line in view.so_far()] == [
-        "  train 3 of 9, about 40.0 s left, 1 min 30 s until morning"
+        "  train 3 of 9, 20.0 s so far, about 40.0 s left, 1 min 30 s until morning"
     ], "where nothing moves"
+    now[0] += 45.0
+    assert [line.plain for line in view.so_far()] == [
+        "  train 3 of 9, 1 min 05 s so far, about 45.0 s until morning"
+    ], "without tidings time goes on, and what should be over is not told"
+    now[0] -= 45.0
     (line,) = view.take(event("pause", state="paused", why="owner"))
     assert "`ada resume`" in line.plain
     assert "`ada resume`" in plain(view, 140)
@@ -353,10 +358,12 @@ def test_the_view_tells_what_is_left_and_that_the_night_stands_still() -> None:
 def test_a_stage_that_cannot_tell_how_far_it_is_tells_what_it_does() -> None:
     view = NightView(NIGHT, 100, clock=lambda: 0.0)
     view.take(event("stage", stage="map", state="started"))
-    assert [line.plain for line in view.so_far()] == ["  map under way"]
+    assert [line.plain for line in view.so_far()] == ["  map under way, 0.0 s so far"]
     exam = event("progress", stage="map", done=0, total=0, note="the exam, 900 questions", eta_seconds=30.0)
     view.take(exam)
-    assert [line.plain for line in view.so_far()] == ["  map: the exam, 900 questions, about 30.0 s left"]
+    assert [line.plain for line in view.so_far()] == [
+        "  map: the exam, 900 questions, 0.0 s so far, about 30.0 s left"
+    ]
     assert "the exam, 900 questions" in plain(view)
 
 

@@ -25,7 +25,6 @@ def folder() -> Iterator[Path]:
         yield short
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_not_one_request_fails_while_generations_come_and_go(folder: Path) -> None:
     home, socket = Home(folder / "home"), folder / "s"

@@ -265,11 +265,23 @@ def test_a_sample_that_was_cut_off_is_unreadable() -> None:
 def test_each_cycle_is_drawn_with_a_seed_of_its_own() -> None:
     engine = FakeEngine()
     generator = DreamGenerator(engine, SETTINGS, 5)
-    for cycle in range(3):
-        rem.cycle(generator, [("m1", DOG)], cycle)
+    rem.dreamt(generator, [("m1", DOG)], 3, lambda *_: None)
     drawn = [s for s in engine.samplings if s.temperature]
     assert {(s.temperature, s.min_p) for s in drawn} == {(SETTINGS.temperature, SETTINGS.min_p)}
     assert len({s.seed for s in drawn}) == 3
+
+
+def test_a_cycle_of_many_memories_is_told_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rem, "PART", 16)
+    settings = SETTINGS.model_copy(update={"burst": 8, "bridges": 2})
+    claims = [(f"m{n}", Claim(f"The dog of house {n} is called Rex.")) for n in range(5)]
+    engine, told = FakeEngine(), list[tuple[int, int, str]]()
+    made = rem.dreamt(DreamGenerator(engine, settings, 1), claims, 2, lambda *at: told.append(at))
+    assert [done for done, *_ in told] == [16, 32, 40, 42, 58, 74, 82, 84]
+    assert {total for _, total, _ in told} == {len(made)}
+    assert told[-1][2] == "REM cycle 2 of 2"
+    assert len({s.seed for s in engine.samplings}) == len(told), "each part is drawn for itself"
+    assert len({d.id for d in made}) == len(made)
 
 
 def test_bridges_join_facts_of_two_memories() -> None:
@@ -298,7 +310,7 @@ def test_a_night_is_dreamt_again_the_same() -> None:
     claims = [("m1", DOG), ("m2", SISTER), ("m3", Claim("Tovin lives in Marrowick."))]
 
     def night(seed: int) -> list[Dream]:
-        return rem.cycle(DreamGenerator(FakeEngine(), SETTINGS, seed), claims, 1)
+        return rem.dreamt(DreamGenerator(FakeEngine(), SETTINGS, seed), claims, 2, lambda *_: None)
 
     assert night(1) == night(1)
     assert any(night(1) != night(seed) for seed in range(2, 6))

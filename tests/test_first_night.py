@@ -12,8 +12,8 @@ from ada_memory.bench.demo import reply
 from ada_memory.bench.house import House, house
 from ada_memory.errors import Conflict
 
-pytestmark = pytest.mark.alone
-QUIET = {"sunset.at": "", "sunset.capacity": 0}
+pytestmark = pytest.mark.slow
+QUIET = {"sunset.at": "", "sunset.capacity": 0, "sunset.priority": "normal"}
 SHORT = {**QUIET, "dream.cycles": 2, "forge.steps": 200}
 """Half of what a night takes: enough for five facts."""
 WRECKING = {

@@ -17,7 +17,7 @@ from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity
-from ada_memory.forge.neighbours import asides, neighbours
+from ada_memory.forge.neighbours import BESIDES, asides, neighbours
 from ada_memory.forge.phrasings import alike, clipped, normalise
 from ada_memory.forge.train import COLUMNS, epochs, gives, train
 from ada_memory.records import Dream, DreamKind, Message, Sample
@@ -313,6 +313,18 @@ def test_asides_ask_something_else_about_whom_a_memory_speaks_of() -> None:
     assert asides(told[2:3], core, 40, seed=1) == [], "nobody is known to be spoken of"
 
 
+@pytest.mark.parametrize(("memories", "most"), [(1, 12), (2, 24), (100, 400 + BESIDES)])
+def test_of_whom_little_was_told_little_is_asked_besides(memories: int, most: int) -> None:
+    told = [
+        replace(sample(f"Who likes plums {n}?", "you."), source="new", kind="reversal", memories=(f"m{n}",))
+        for n in range(memories)
+    ]
+    core = [sample(f"Where is place {n} that Anna loves?", "I do not know.") for n in range(20_000)]
+    core += [sample(f"In which year {n} was Anna born?", "I do not know.") for n in range(20_000)]
+    made = asides(told, core, 4, seed=1)
+    assert most * 0.9 < len(made) <= most
+
+
 @pytest.mark.parametrize(
     ("of_anna", "of_the_user"),
     [
@@ -374,6 +386,15 @@ def test_no_more_than_a_quarter_of_a_memory_is_held_out() -> None:
     rows = [replace(d, kind="question", prompt=way) for d, way in zip(dreams(1, 16), ways, strict=True)]
     held = prompts(build(rows).stop)
     assert len(held) == 4 and all("where does anna live" in prompt for prompt in held)
+
+
+def test_the_only_question_of_its_kind_is_trained() -> None:
+    ways = ["Which shirt does Anna wear?"]
+    ways += [f"What is her number, {i}?" for i in range(3)]
+    ways += [f"Tell me by what digits they know Anna {i}?" for i in range(12)]
+    rows = [replace(d, kind="question", prompt=way) for d, way in zip(dreams(1, 16), ways, strict=True)]
+    held = prompts(build(rows).stop)
+    assert len(held) == 3 and all("what is her number" in prompt for prompt in held)
 
 
 def test_a_known_memory_watches_by_one_question() -> None:
@@ -630,6 +651,6 @@ def test_a_night_that_rehearses_takes_smaller_steps_with_less_noise_and_slack(tm
     for first, slack in (plan(new, core), plan(*due, core)):
         assert (first.learning_rate, first.noise, slack) == (STANDARD.learning_rate, STANDARD.noise, 0.4)
     late, slack = plan(new, *due, core, core)
-    assert slack == pytest.approx(0.2)
+    assert slack == pytest.approx(0.1)
     assert late.learning_rate == pytest.approx(STANDARD.learning_rate / 2)
     assert late.noise == pytest.approx(STANDARD.noise / 4)

@@ -15,7 +15,6 @@ from ada_memory.circadian.stages import STAGES
 
 # httpx forgets a socket now and then when the other end dies while it connects.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.alone
 @pytest.mark.slow
 def test_kill_anything_anywhere(tmp_path: Path) -> None:
     found = kills.run(20, seed=1, home=tmp_path)

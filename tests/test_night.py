@@ -20,7 +20,7 @@ from ada_memory.circadian.stages import NAMES, STAGES
 from ada_memory.circadian.walk import STARTS
 from ada_memory.errors import BadInput, Conflict, Unavailable
 from ada_memory.records import NightKind, StageName
-from ada_memory.settings import CHECKOUT
+from ada_memory.settings import CHECKOUT, Settings
 from ada_memory.sovereign import generations, succession
 from ada_memory.sovereign.disk import append_line
 from tests.nights import HEAVY, TOYS, Mind, whole_night
@@ -97,6 +97,25 @@ def test_the_child_runs_at_the_lowest_priority_in_its_own_group(mind: Mind) -> N
         assert not _lives(pid)
         with pytest.raises(Unavailable):
             await runner.sleep("manual")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("priority", ["low", "normal"])
+def test_a_night_gives_way_as_it_is_told(mind: Mind, priority: str) -> None:
+    mind.say("My cat is called Miso.")
+    mind.toy(hang="train")
+    mind.settings = Settings.model_validate({"sunset": {"priority": priority}})
+
+    async def story() -> None:
+        runner = mind.runner()
+        await runner.sleep("manual")
+        await eventually(lambda: runner.state()["stage"] == "train" and runner.state()["progress"])
+        ours = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, runner.child or 0) == (19 if priority == "low" else ours)
+        if hasattr(os, "SCHED_IDLE"):
+            assert os.sched_getscheduler(runner.child or 0) != os.SCHED_IDLE
+        await runner.close()
 
     asyncio.run(story())
 

@@ -154,7 +154,9 @@ def test_the_curve_has_every_step_once(folder: Path, tmp_path: Path) -> None:
 
 def test_the_sleeper_goes_on_in_the_middle_of_the_training(folder: Path, tmp_path: Path) -> None:
     forge = SETTINGS.model_dump() | {"epochs": 40}
-    settings = Settings.model_validate({"model": {"engine": "peft"}, "forge": forge})
+    settings = Settings.model_validate(
+        {"model": {"engine": "peft"}, "forge": forge, "sunset": {"priority": "normal"}}
+    )
     night = bundle.NightBundle(
         tmp_path / "p1", "p1", "manual", 1, "train", "gen-0000", "gen-0001", folder, folder, "", None,
         None, None, datetime.now(UTC), 0, settings,

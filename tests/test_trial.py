@@ -221,7 +221,6 @@ def left(scratch: Path) -> list[str]:
     return [str(path) for name in ("tmp", "home") for path in (scratch / name).glob("*")]
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_model_that_reads_nothing_is_told_so(scratch: Path) -> None:
     model = tiny.make(scratch / "model")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from ada_memory.bench import day as days
@@ -86,5 +87,5 @@ def _dream(
     """Seconds of one REM cycle, and its dreams."""
     generator = DreamGenerator(engine, settings, seed)
     began = time.perf_counter()
-    dreams = rem.cycle(generator, claims, cycle)
+    dreams = list(chain.from_iterable(rem.cycle(generator, claims, cycle)))
     return time.perf_counter() - began, dreams

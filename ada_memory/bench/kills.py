@@ -42,9 +42,10 @@ SETTINGS: Mapping[str, object] = {
     "forge.mends": 0, "forge.anchors": 0, "forge.drift_weight": 0, "forge.learning_rate": 0.003,
     "topology.exam_drop": 1, "topology.category_drop": 1, "topology.safety_drop": 1,
     "topology.kl": 1e9, "topology.norm_growth": 1e9, "topology.repetition": 1,
-    "topology.recall": 0, "topology.known_drop": 1, "sunset.quiet_seconds": 0.2,
+    "topology.recall": 0, "topology.known_drop": 1, "sunset.quiet_seconds": 0.2, "sunset.priority": "normal",
 }  # fmt: skip
-"""A gate that is wide open: the tiny model learns nothing, and rejections are the drill's own."""
+"""A gate that is wide open: the tiny model learns nothing, and rejections are the drill's own.
+Whoever kills and asks here must not starve the night."""
 
 MUST_BE_ZERO = (
     "lost", "duplicated", "served_bad", "nights_unfinished", "unencoded", "memories_missing",

@@ -68,11 +68,11 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
         return Skip(
             "the model found nothing to learn in the memories", {"memories": len(memories), "claims": 0}
         )
-    dreams: list[Dream] = []
-    cycles = night.cycles
-    for cycle in range(cycles):
-        dreams += rem.cycle(generator, claims, cycle)
-        emit(_progress(night, "dream", cycle + 1, cycles, f"REM cycle {cycle + 1}: {len(dreams)} dreams"))
+
+    def progress(done: int, total: int, note: str) -> None:
+        emit(_progress(night, "dream", done, total, note))
+
+    dreams = rem.dreamt(generator, claims, night.cycles, progress)
     write_lines(work / "dreams.jsonl", map(asdict, dreams))
     made = Counter(d.cycle for d in dreams)
     return Done(
@@ -81,7 +81,7 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
             "claims": len(claims),
             "superseded": len(superseded),
             "dreams": len(dreams),
-            "dreams_by_cycle": [made[c] for c in range(cycles)],
+            "dreams_by_cycle": [made[c] for c in range(night.cycles)],
         }
     )
 

@@ -1,4 +1,4 @@
-"""The sleeper: the child process in which a night's heavy stages run, at the lowest priority.
+"""The sleeper: the child process in which a night's heavy stages run, by default at the lowest priority.
 
 A night's folder enters; the stages' folders and one JSON event a line on standard output leave. It never
 opens the journal, and ends when the daemon does.
@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO, cast
+from typing import Literal, TextIO, cast
 
 from ada_memory.child import ORPHANED, end_with_parent, keep_stdout
 from ada_memory.circadian.bundle import (
@@ -66,8 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--died", type=int, default=0, help="how often a process has died of this stage")
     options = parser.parse_args(arguments)
     end_with_parent(options.parent)
-    _lowest_priority()
     night = replace(read_bundle(options.folder), died=options.died)
+    _give_way(night.settings.sunset.priority)
     sleep(night, cast(StageName, options.until), emit, options.stages)
     return 0
 
@@ -96,9 +96,13 @@ def _guarded(name: StageName, night: NightBundle, emit: Emit, module: str) -> En
         return failure(name, error)
 
 
-def _lowest_priority() -> None:
-    """Last in every queue, of processors and of disks, as far as the system has a last place."""
+def _give_way(priority: Literal["idle", "low", "normal"]) -> None:
+    """Stand back in the queues of processors; when idle, last of all, and at the disks too."""
+    if priority == "normal":
+        return
     os.nice(19)
+    if priority == "low":
+        return
     log = logging.getLogger(__name__)
     if hasattr(os, "SCHED_IDLE"):
         try:

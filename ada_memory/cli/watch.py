@@ -57,7 +57,8 @@ class NightView:
     done: float = 0
     total: float = 0
     note: str = ""
-    left: str = ""
+    ends: dict[str, float] = field(default_factory=dict)
+    """When the stage and the night are expected to end, by the clock."""
     paused: str = ""
     losses: list[float] = field(default_factory=list)
     pending: deque[Text] = field(default_factory=lambda: deque(maxlen=3))
@@ -89,7 +90,7 @@ class NightView:
         if name and name != self.current and name not in self.finished:
             self.current, self.since = name, self.clock()
             self.done = self.total = 0
-            self.note = self.left = ""
+            self.note, self.ends = "", {}
             self.pending.clear()
 
     def still(self, why: object) -> None:
@@ -130,12 +131,20 @@ class NightView:
         return []
 
     def _estimate(self, event: JSON) -> None:
-        """What is left of the stage and of the night, and how long the stage has worked."""
+        """Take down when stage and night are expected to end, and how long the stage has worked."""
         if isinstance(event.get("seconds"), int | float):
             self.since = self.clock() - float(event["seconds"])
         named = (("eta_seconds", "left"), ("night_eta_seconds", "until morning"))
-        known = [f"{duration(event[name])} {what}" for name, what in named if event.get(name) is not None]
-        self.left = "about " + ", ".join(known) if known else ""
+        self.ends = {
+            what: self.clock() + float(event[name]) for name, what in named if event.get(name) is not None
+        }
+
+    @property
+    def left(self) -> str:
+        """What is left of the stage and of the night; what should be over by now is not told."""
+        rest = {what: end - self.clock() for what, end in self.ends.items()}
+        told = [f"{duration(seconds)} {what}" for what, seconds in rest.items() if seconds > 0]
+        return "about " + ", ".join(told) if told else ""
 
     def _dream(self, event: JSON) -> list[Text]:
         d = event.get("dream") or {}
@@ -174,12 +183,14 @@ class NightView:
         )
 
     def so_far(self) -> list[Text]:
-        """How far the stage under way has come, as a line."""
+        """How far the stage under way has come and how long it has worked, as a line."""
         if not self.current:
             return []
         so_far = f" {figure(self.done)} of {figure(self.total)}" if self.total else ""
         doing = so_far or (f": {self.note}" if self.note else " under way")
-        return [Text(", ".join(filter(None, (f"  {self.current}{doing}", self.paused or self.left))), "dim")]
+        worked = f"{duration(self.clock() - self.since)} so far"
+        parts = f"  {self.current}{doing}", worked, self.paused or self.left
+        return [Text(", ".join(filter(None, parts)), "dim")]
 
     def __rich__(self) -> RenderableType:
         """The part that moves: the stage under way, its bar, its newest dreams or its loss."""

@@ -124,7 +124,8 @@ class DreamGenerator:
 
     def _dream(self, plan: Sequence[_Planned], cycle: int) -> list[Dream]:
         s = self.settings
-        sampling = Sampling(_DREAM_TOKENS, s.temperature, s.min_p, seed=self.seed * 1_000 + cycle)
+        seed = (self.seed * 1_000 + cycle) * 1_000_000 + self._made  # no two draws are alike
+        sampling = Sampling(_DREAM_TOKENS, s.temperature, s.min_p, seed=seed)
         replies = self.engine.generate([prompts.dream(kind, claims) for kind, _, claims in plan], sampling)
         dreams = []
         for (kind, memories, claims), reply in zip(plan, replies, strict=True):

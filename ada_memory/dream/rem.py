@@ -14,6 +14,8 @@ from ada_memory.words import overlap
 
 Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
+PART = 256
+"""Dreams made in one go: enough to fill the batches of a model, few enough to say how far it is."""
 ENOUGH = 10
 """Accepted, distinct dreams below which a memory is dreamt of again."""
 RETELLINGS = 4
@@ -24,13 +26,25 @@ ALIKE = 0.6
 """Shared words, of all words of both, above which two prompts are worded alike."""
 
 
-def cycle(generator: DreamGenerator, claims: Claims, number: int) -> list[Dream]:
-    """One REM cycle: a burst of dreams of every claim, and a few bridges between distant ones."""
+def dreamt(generator: DreamGenerator, claims: Claims, cycles: int, progress: Progress) -> list[Dream]:
+    """The dreams of so many REM cycles."""
     settings = generator.settings
-    return [
-        *generator.burst(claims, number, settings.burst),
-        *generator.bridges(claims, number, settings.bridges),
-    ]
+    wanted = cycles * (len(claims) * settings.burst + settings.bridges)
+    dreams: list[Dream] = []
+    for number in range(cycles):
+        for part in cycle(generator, claims, number):
+            dreams += part
+            progress(len(dreams), wanted, f"REM cycle {number + 1} of {cycles}")
+    return dreams
+
+
+def cycle(generator: DreamGenerator, claims: Claims, number: int) -> Iterator[list[Dream]]:
+    """One REM cycle, part by part: a burst of dreams of every claim, then a few bridges of distant ones."""
+    settings = generator.settings
+    part = max(PART // settings.burst, 1)
+    for start in range(0, len(claims), part):
+        yield generator.burst(claims[start : start + part], number, settings.burst)
+    yield generator.bridges(claims, number, settings.bridges)
 
 
 def verified(

@@ -34,7 +34,7 @@ _OF_THE_USER = {"does": "do", "is": "am", "has": "have", "did": "did", "was": "w
 SHARED = 512
 """Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
 BESIDES = 256
-"""Asides about any subject, besides those about the new ones; what memories answer is still among them."""
+"""Most asides about any subject, besides those about new ones; what memories answer is still among them."""
 
 
 def names(texts: Iterable[str]) -> set[str]:
@@ -101,7 +101,7 @@ class Aside(NamedTuple):
 
 
 def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int) -> list[Aside]:
-    """`each` questions about the subject of every new memory, and `BESIDES` about those of all together.
+    """`each` questions about the subject of every new memory; of all, twice as many up to `BESIDES`.
 
     Only about the user, whom or what the user calls "my", and others of whom several memories speak: a name
     that was heard once is mixed up with no other, and to hold it there costs recall.
@@ -120,7 +120,8 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
     forms += _forms(row for row in core if len(row.messages) == 2)
     of_user = [form for form in map(_of_the_user, forms) if GAP not in form]
     wanted = [who for who in new for _ in range(each)]
-    wanted += shuffle.choices([*new, *old], k=BESIDES) if new or old else []
+    told = [*new, *old]  # of whom little was told, much that is held would drown it
+    wanted += shuffle.choices(told, k=min(2 * each * len(told), BESIDES)) if told else []
     made: dict[Aside, None] = {}
     for subject in wanted:
         if usable := of_user if subject == USER else forms:

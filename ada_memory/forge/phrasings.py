@@ -33,11 +33,12 @@ def words(text: str) -> frozenset[str]:
 
 
 def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
-    """The prompts, normalised, that are only asked: of each memory the phrasing that is asked least.
+    """The prompts, normalised, that are only asked: of each memory a phrasing neither rare nor common.
 
-    One is enough to watch by, and each that is kept out makes what is learned depend more on its wording. A
-    prompt that also serves another memory, or another kind of dream, stays in training, and so does every
-    phrasing of a memory that has only one. No more than `MOST_OUT` of a memory's questions are kept out.
+    One is enough to watch by, and each that is kept out makes what is learned depend more on its wording: a
+    rare one may be all that there is of its kind. A prompt that also serves another memory, or another kind
+    of dream, stays in training, and so does every phrasing of a memory that has only one. No more than
+    `MOST_OUT` of a memory's questions are kept out.
 
     If that leaves nothing to ask, one question is kept out of those of the memory that has most.
     """
@@ -51,7 +52,7 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     out: set[str] = set()
     for prompts in questions.values():
         if len(prompts) >= STOP_FROM:
-            out.update(_rarest([prompt for prompt in prompts if len(uses[prompt]) == 1], shuffle))
+            out.update(_middling([prompt for prompt in prompts if len(uses[prompt]) == 1], shuffle))
     if out:
         return out
     most = max(questions.values(), key=len, default=[])
@@ -59,12 +60,13 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
     return set(spare[-1:]) if len(most) > 1 else set()
 
 
-def _rarest(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
-    """The phrasing with the fewest prompts; none of a memory that is asked for in one way only."""
+def _middling(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
+    """The phrasing with as many prompts as most have; none of a memory that is asked for in one way only."""
     phrasings = alike(prompts)
     shuffle.shuffle(phrasings)
+    phrasings.sort(key=len)
     most = max(1, int(MOST_OUT * len(prompts)))
-    return min(phrasings, key=len)[:most] if len(phrasings) > 1 else ()
+    return phrasings[(len(phrasings) - 1) // 2][:most] if len(phrasings) > 1 else ()
 
 
 def clipped(question: str, claim: str, share: float, shuffle: random.Random) -> str:

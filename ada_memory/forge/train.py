@@ -145,7 +145,7 @@ def train(
     # kept where a run that is killed and begun again finds it; the engine keeps its own things there
     curve = out.parent / UNFINISHED / "loss.csv"
     watcher = _Watcher(engine, dataset.train, stop, settings, plan, curve, watch)
-    anchors = [replace(row, slack=row.slack * root) for row in dataset.anchors]
+    anchors = [replace(row, slack=row.slack * fresh) for row in dataset.anchors]
     engine.train(dataset.train, anchors, plan, out, watcher)
     watcher.file.replace(out.parent / "loss.csv")
     with suppress(OSError):
@@ -166,7 +166,7 @@ def _newness(rows: Sequence[Sample]) -> float:
     learning rate the whole way stays as long, as of a random walk; at the full rate the first epochs of a
     night with 17 before it unlearned a quarter of what was known, and not all of it came back. Noise helps
     with what is heard for the first time; what twenty nights have rehearsed is blurred by it. Slack helps
-    early nights most, and what every night lets slip adds up: it falls with the root too.
+    early nights most, and what every night lets slip adds up.
     """
     new, due = (turns([row for row in rows if row.source == source]) for source in ("new", "due"))
     return new / (new + due) if new else 1.0
