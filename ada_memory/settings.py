@@ -23,6 +23,7 @@ ENV_PREFIX = "ADA_"
 DELIMITER = "__"
 CHECKOUT = Path(__file__).resolve().parent.parent
 SEE_TEMPLATE = "`ada config template` lists every key"
+Priority = Literal["idle", "low", "normal"]
 
 
 class Section(BaseModel):
@@ -145,7 +146,7 @@ class SunsetSettings(Section):
     quiet_seconds: float = Field(
         20, ge=0, description="A light night pauses while somebody asks, and goes on after so much silence."
     )
-    priority: Literal["idle", "low", "normal"] = Field(
+    priority: Priority = Field(
         "idle",
         description="Which programs a night gives way to: idle to all others, low (nice 19) to nearly all, "
         "normal to none.",

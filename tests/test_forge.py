@@ -319,8 +319,7 @@ def test_of_whom_little_was_told_little_is_asked_besides(memories: int, most: in
         replace(sample(f"Who likes plums {n}?", "you."), source="new", kind="reversal", memories=(f"m{n}",))
         for n in range(memories)
     ]
-    core = [sample(f"Where is place {n} that Anna loves?", "I do not know.") for n in range(20_000)]
-    core += [sample(f"In which year {n} was Anna born?", "I do not know.") for n in range(20_000)]
+    core = [sample(f"In which year {n} was Anna born?", "I do not know.") for n in range(20_000)]
     made = asides(told, core, 4, seed=1)
     assert most * 0.9 < len(made) <= most
 

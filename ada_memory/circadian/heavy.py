@@ -68,11 +68,7 @@ def dream(night: NightBundle, emit: Emit) -> Ending:
         return Skip(
             "the model found nothing to learn in the memories", {"memories": len(memories), "claims": 0}
         )
-
-    def progress(done: int, total: int, note: str) -> None:
-        emit(_progress(night, "dream", done, total, note))
-
-    dreams = rem.dreamt(generator, claims, night.cycles, progress)
+    dreams = rem.dreamt(generator, claims, night.cycles, _counter(night, "dream", emit))
     write_lines(work / "dreams.jsonl", map(asdict, dreams))
     made = Counter(d.cycle for d in dreams)
     return Done(
@@ -103,10 +99,7 @@ def verify(night: NightBundle, emit: Emit) -> Ending:
             }
         )
 
-    def progress(done: int, total: int, note: str) -> None:
-        emit(_progress(night, "verify", done, total, note))
-
-    judged = rem.verified(generator, dreams, claims, texts, show, progress)
+    judged = rem.verified(generator, dreams, claims, texts, show, _counter(night, "verify", emit))
     work = night.work("verify")
     write_lines(work / "dreams.jsonl", map(asdict, judged))
     write_lines(work / "superseded.jsonl", read_lines(night.done("dream") / "superseded.jsonl"))
@@ -183,9 +176,11 @@ def train(night: NightBundle, emit: Emit) -> Ending:
     built = forge_dataset.read(night.done("dataset"))
     engine = open_engine(night.settings.model.engine, night.base, night.adapter, _hardware(night))
 
+    progress = _counter(night, "train", emit)
+
     def watch(step: Step) -> bool:
         emit({"event": "step", "night": night.night, **asdict(step)})
-        emit(_progress(night, "train", step.step, step.steps, f"loss {step.loss:.3f}"))
+        progress(step.step, step.steps, f"loss {step.loss:.3f}")
         return False
 
     figures = forge_train.train(
@@ -337,18 +332,14 @@ def _superseded(
 
 def _teller(night: NightBundle, stage: str, emit: Emit) -> Say:
     """Says what a stage does just now, where it cannot tell how far it is."""
-    return lambda words: emit(_progress(night, stage, 0, 0, words))
+    progress = _counter(night, stage, emit)
+    return lambda words: progress(0, 0, words)
 
 
-def _progress(night: NightBundle, stage: str, done: int, total: int, note: str) -> dict[str, object]:
-    return {
-        "event": "progress",
-        "night": night.night,
-        "stage": stage,
-        "done": done,
-        "total": total,
-        "note": note,
-    }
+def _counter(night: NightBundle, stage: str, emit: Emit) -> rem.Progress:
+    """Says how much of a stage is done, of how much, and what it does just now."""
+    about = {"event": "progress", "night": night.night, "stage": stage}
+    return lambda done, total, note: emit({**about, "done": done, "total": total, "note": note})
 
 
 def _lines(path: str) -> Iterable[str]:

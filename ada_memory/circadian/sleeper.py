@@ -15,7 +15,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO, cast
+from typing import TextIO, cast
 
 from ada_memory.child import ORPHANED, end_with_parent, keep_stdout
 from ada_memory.circadian.bundle import (
@@ -31,6 +31,7 @@ from ada_memory.circadian.bundle import (
 )
 from ada_memory.circadian.stages import HEAVY, NAMES, STAGES, position, run_stage
 from ada_memory.records import StageName
+from ada_memory.settings import Priority
 from ada_memory.sovereign.disk import plain
 
 _PRIO_DARWIN_PROCESS, _PRIO_DARWIN_BG = 4, 0x1000  # sys/resource.h; Python names them from 3.12 on
@@ -96,7 +97,7 @@ def _guarded(name: StageName, night: NightBundle, emit: Emit, module: str) -> En
         return failure(name, error)
 
 
-def _give_way(priority: Literal["idle", "low", "normal"]) -> None:
+def _give_way(priority: Priority) -> None:
     """Stand back in the queues of processors; when idle, last of all, and at the disks too."""
     if priority == "normal":
         return

@@ -61,7 +61,7 @@ def held_out(dreams: Iterable[Dream], shuffle: random.Random) -> set[str]:
 
 
 def _middling(prompts: Sequence[str], shuffle: random.Random) -> Sequence[str]:
-    """The phrasing with as many prompts as most have; none of a memory that is asked for in one way only."""
+    """The middle one by how many prompts each has; none of a memory that is asked for in one way only."""
     phrasings = alike(prompts)
     shuffle.shuffle(phrasings)
     phrasings.sort(key=len)
