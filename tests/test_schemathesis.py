@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 
-from tests.daemons import Running, running, short_folder
+from tests.daemons import PATIENCE_SECONDS, Running, running, short_folder
 from tests.models import tiny_model
 
 LEAST = 2_000
@@ -98,7 +98,8 @@ def operations(session: requests.Session) -> dict[str, Operation]:
     """What the daemon says that it does, by method and path."""
     document = session.get(f"{URL}/v1/openapi.json").json()
     schema = schemathesis.openapi.from_dict(document)
-    schema.config.update(base_url=URL)
+    # the first answer waits for the model to be loaded, beside whatever else the machine does
+    schema.config.update(base_url=URL, request_timeout=PATIENCE_SECONDS)
     found: list[Any] = list(schema.get_all_operations())
     return {result.ok().label: result.ok() for result in found}
 
