@@ -193,7 +193,10 @@ class ForgeSettings(Section):
         5, ge=0, description="Samples an epoch that each memory of earlier nights is rehearsed with."
     )
     neighbours: int = Field(
-        4, ge=0, description="Questions about somebody else, for each new memory, that must change nothing."
+        4,
+        ge=0,
+        description="Questions about somebody else, for each new memory, that must change nothing; 0 leaves "
+        "out the core's questions about strangers, too.",
     )
     asides: int = Field(
         8,

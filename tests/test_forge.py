@@ -17,7 +17,7 @@ from ada_memory.engines.peft import PeftEngine
 from ada_memory.errors import AdaError, BadInput
 from ada_memory.forge import dataset as data
 from ada_memory.forge.merge import fidelity
-from ada_memory.forge.neighbours import BESIDES, asides, neighbours
+from ada_memory.forge.neighbours import BESIDES, asides, neighbours, strangers
 from ada_memory.forge.phrasings import alike, clipped, normalise
 from ada_memory.forge.train import COLUMNS, epochs, gives, train
 from ada_memory.records import Dream, DreamKind, Message, Sample
@@ -203,7 +203,9 @@ def taught(memory: str, subject: str, *questions: str, kind: str = "question") -
 
 
 def asked_of_others(told: list[Sample], core: list[Sample], each: int = 8) -> set[str]:
-    return {chat[0].content for chat in neighbours(told, core, each, seed=1)}
+    """What is asked of others, in the words of memories and in the core's."""
+    chats = (*neighbours(told, core, each, seed=1), *strangers(told, core, seed=1))
+    return {chat[0].content for chat in chats}
 
 
 def test_what_a_memory_is_asked_is_nobody_elses_question() -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ada_memory.circadian import rehearsal
+from ada_memory.circadian import holding, rehearsal
 from ada_memory.circadian.bundle import (
     Done,
     Emit,
@@ -33,16 +33,12 @@ from ada_memory.errors import BadInput
 from ada_memory.forge import dataset as forge_dataset
 from ada_memory.forge import train as forge_train
 from ada_memory.forge.merge import fidelity
-from ada_memory.forge.neighbours import asides, neighbours
-from ada_memory.forge.phrasings import normalise
-from ada_memory.records import Dream, Override, Sample, Verdict
+from ada_memory.records import Dream, Override, Verdict
 from ada_memory.sovereign.disk import read_lines, write_lines
 from ada_memory.topology import exam, survey
 from ada_memory.topology import verdict as judging
 from ada_memory.topology.survey import Say
 
-ASTRAY_TURNS = 3
-"""How often an aside that the parent answers otherwise comes, for each time that another anchor does."""
 STRENGTH = 0.5
 """How far an adapter that disturbs too much is scaled down before it is judged once more."""
 
@@ -124,51 +120,18 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     say(f"asking for what is due of {len(known)} known memories")
     parent = _voice(night) if night.adapter else None  # who was taught nothing has nothing due, or mixed up
     reviews = rehearsal.review(parent, known) if parent else {}
-    withheld = frozenset(normalise(line) for line in _lines(settings.withhold))
     built = forge_dataset.build(
-        [d for d in dreams if d.accepted], salience, core, settings, withheld, night.seed,
+        [d for d in dreams if d.accepted], salience, core, settings, holding.withheld(settings), night.seed,
         rehearsal.graded(known, reviews),
     )
     if not any(row.source == "new" for row in built.stop):
         lacking = "too few questions came of these memories: none could tell whether they are learned"
         return Halt(lacking, built.figures)
-    strangers, others, astray = _near(night, parent, built, core, withheld, say)
-    near = (*astray * (ASTRAY_TURNS - 1), *others, *strangers)
-    anchors = (*(replace(row, slack=settings.slack_near) for row in near), *built.anchors)
+    held = holding.held(night, built, core, dreamer(_base(night), night.base), parent, say)
+    anchors = (*held.anchors(settings), *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))
-    held = {"neighbours": len(strangers), "asides": len(others), "asides_astray": len(astray)}
-    return Done({**built.figures, **rehearsal.figures(reviews), **held})
-
-
-def _near(  # noqa: PLR0913  what is near to what, as whom it is answered, and who is told
-    night: NightBundle, parent: Engine | None, built: forge_dataset.Dataset, core: Sequence[Sample],
-    withheld: frozenset[str], say: Say,
-) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    """Neighbours and asides as the base answers them, but for what is kept out of training.
-
-    The third are those of the asides that the parent answers otherwise, though nothing that it was told does.
-    """
-    forge = night.settings.forge
-    if not forge.drift_weight:  # nothing would be held to them
-        return [], [], []
-    never = withheld | {forge_dataset.prompt_of(row) for row in built.stop}
-    strangers = neighbours(built.train, core, forge.neighbours, night.seed)
-    others = asides(built.train, core, forge.asides, night.seed)
-    strangers = [chat for chat in strangers if normalise(chat[0].content) not in never]
-    others = [aside for aside in others if normalise(aside.chat[0].content) not in never]
-    if not strangers and not others:
-        return [], [], []
-    say("asking the base what must stay as it is")
-    base = dreamer(_base(night), night.base)
-    known = read_lines(night.done("gather") / "known.jsonl")
-    told, accept = _told(night, known, built.train), night.settings.dream.accept
-    held, untold = rehearsal.answered(base, strangers), rehearsal.unsaid(base, others, told, accept)
-    say(f"looking for answers that have gone astray among {len(untold)}")
-    strayed = rehearsal.strayed(parent, untold) if parent else []
-    right = rehearsal.borne_out(base, strayed, rehearsal.answers(known), accept)
-    untold = [row for row in untold if row not in right]
-    return held, untold, [row for row, _ in strayed if row not in right]
+    return Done({**built.figures, **rehearsal.figures(reviews), **held.figures()})
 
 
 def train(night: NightBundle, emit: Emit) -> Ending:
@@ -272,18 +235,6 @@ def past_readings(known: Iterable[Mapping[str, Any]]) -> dict[str, list[Reading]
     return near
 
 
-def _told(
-    night: NightBundle, known: Iterable[Mapping[str, Any]], trained: Iterable[Sample]
-) -> dict[str, list[str]]:
-    """Every memory that was learned (`known`) or is, oldest first, and what it is asked."""
-    asked: dict[str, list[str]] = defaultdict(list)
-    for row in trained:
-        for memory in row.memories:
-            asked[memory].append(row.messages[-2].content)
-    rows = (*known, *read_lines(night.done("gather") / "memories.jsonl"))
-    return {str(row["text"]): asked[str(row["id"])] for row in rows}
-
-
 def _generator(night: NightBundle) -> DreamGenerator:
     """The base, dreaming: what it makes of a memory depends on nothing that other nights have taught.
 
@@ -340,7 +291,3 @@ def _counter(night: NightBundle, stage: str, emit: Emit) -> rem.Progress:
     """Says how much of a stage is done, of how much, and what it does just now."""
     about = {"event": "progress", "night": night.night, "stage": stage}
     return lambda done, total, note: emit({**about, "done": done, "total": total, "note": note})
-
-
-def _lines(path: str) -> Iterable[str]:
-    return Path(path).read_text("utf-8").splitlines() if path else ()

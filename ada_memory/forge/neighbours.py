@@ -32,7 +32,7 @@ USER = "I"
 _OF_THE_USER = {"does": "do", "is": "am", "has": "have", "did": "did", "was": "was", "can": "can"}
 """What stands before a name in questions, and before "I"."""
 SHARED = 512
-"""Neighbours of what was rehearsed, and as many of the core's questions; every night has others."""
+"""Neighbours of all that is rehearsed, and strangers that the core's own questions are asked about."""
 BESIDES = 256
 """Most asides about any subject, besides those about new ones; what memories answer is still among them."""
 
@@ -51,41 +51,61 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     """Up to `each` prompts for every new memory, and `SHARED` for all others together: the names swapped.
 
     A memory's questions are asked about strangers in its subject's place; of one without a name there are
-    none. The strangers are names of the core that no row of the night speaks of, and nobody's names: the
-    core's own questions are asked about the latter alone. The same strangers every night would be learned by
-    heart. A prompt that turns out to be asked of some memory is left out.
+    none. The strangers are names of the core that no row of the night speaks of, and nobody's names. The
+    same strangers every night would be learned by heart. A prompt that turns out to be asked of some memory
+    is left out.
+    """
+    names_ = _Names(rows, core, f"neighbours/{seed}")
+    if not names_.enough or not each:
+        return []
+    new, old = (_questions([r for r in rows if r.source == s], names_.called) for s in ("new", "due"))
+    pick = names_.shuffle.choice
+    asked = [pick(own) for own in new for _ in range(each)]
+    asked += [pick(pick(old)) for _ in range(SHARED if old else 0)]
+    return _untaught([_swapped(prompt, theirs, names_.anybody) for prompt, theirs in asked], rows)
+
+
+def strangers(rows: Sequence[Sample], core: Sequence[Sample], seed: int) -> list[Chat]:
+    """`SHARED` of the core's own questions, asked about nobody; every night has others."""
+    names_ = _Names(rows, core, f"strangers/{seed}")
+    plain = [row.messages[0].content for row in core if len(row.messages) == 2]
+    asked = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & names_.common]
+    if not names_.enough or not asked:
+        return []
+    drawn = (names_.shuffle.choice(asked) for _ in range(SHARED))
+    return _untaught([_swapped(prompt, names_.common, names_.nobody) for prompt in drawn], rows)
+
+
+class _Names:
+    """The names that come in the place of one whom a question is about.
 
     A name of nobody goes on like one of the core's; half of them begin like one whom a memory speaks of, or
     beginnings like theirs would be all that it takes to be known.
     """
-    shuffle = random.Random(f"neighbours/{seed}")
-    # where a clipped sentence has lost its end, the first word of the next one would look like a name
-    known, common = names(_texts(row for row in rows if row.kind != CLIPPED)), names(_texts(core))
-    blended, strangers = sorted(common if len(common) > 1 else known | common), sorted(common - known)
-    if len(blended) < 2 or not each:
-        return []
-    called = _subject_names(rows, known)
-    met = sorted(set().union(*called.values()))
 
-    def anybody() -> str:
-        return shuffle.choice((shuffle.choice(strangers), nobody())) if strangers else nobody()
+    def __init__(self, rows: Sequence[Sample], core: Sequence[Sample], seed: str) -> None:
+        self.shuffle = random.Random(seed)
+        self.common = names(_texts(core))
+        # where a clipped sentence has lost its end, the first word of the next one would look like a name
+        known = names(_texts(row for row in rows if row.kind != CLIPPED))
+        self.called = _subject_names(rows, known)
+        self._blended = sorted(self.common if len(self.common) > 1 else known | self.common)
+        self._unheard = sorted(self.common - known)
+        self._met = sorted(set().union(*self.called.values()))
+        self.enough = len(self._blended) > 1
 
-    def nobody() -> str:
-        one, two = shuffle.sample(blended, 2)
-        if met and shuffle.random() < 0.5:
+    def anybody(self) -> str:
+        """A name of the core's that no row of the night speaks of, or nobody's."""
+        pick = self.shuffle.choice
+        return pick((pick(self._unheard), self.nobody())) if self._unheard else self.nobody()
+
+    def nobody(self) -> str:
+        """A name that nobody has."""
+        one, two = self.shuffle.sample(self._blended, 2)
+        if self._met and self.shuffle.random() < 0.5:
             # no more than a third: to be told from one who is met would take every letter
-            return _blend(shuffle.choice(met), two, 3)
+            return _blend(self.shuffle.choice(self._met), two, 3)
         return _blend(one, two, 2)
-
-    new, old = (_questions([row for row in rows if row.source == s], called) for s in ("new", "due"))
-    asked = [shuffle.choice(own) for own in new for _ in range(each)]
-    asked += [shuffle.choice(shuffle.choice(old)) for _ in range(SHARED if old else 0)]
-    plain = [row.messages[0].content for row in core if len(row.messages) == 2]
-    shared = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & common]
-    prompts = [_swapped(prompt, theirs, anybody) for prompt, theirs in asked]
-    prompts += [_swapped(shuffle.choice(shared), common, nobody) for _ in range(SHARED if shared else 0)]
-    taught = _taught(rows)
-    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if words(prompt) not in taught]
 
 
 def _blend(one: str, two: str, parts: int) -> str:
@@ -129,6 +149,12 @@ def asides(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: int)
             made[Aside((Message("user", question),), subject)] = None
     taught = _taught(rows)
     return [aside for aside in made if words(aside.chat[0].content) not in taught]
+
+
+def _untaught(prompts: Iterable[str], rows: Iterable[Sample]) -> list[Chat]:
+    """Each prompt once, but for those that are asked of some memory."""
+    taught = _taught(rows)
+    return [(Message("user", prompt),) for prompt in dict.fromkeys(prompts) if words(prompt) not in taught]
 
 
 def _called(rows: Sequence[Sample]) -> list[str]:
