@@ -16,6 +16,8 @@ Claims = Sequence[tuple[str, Claim]]
 Progress = Callable[[int, int, str], None]
 PART = 256
 """Dreams made in one go: enough to fill the batches of a model, few enough to say how far it is."""
+JUDGED = 128
+"""Dreams judged in one go: each is several prompts."""
 ENOUGH = 10
 """Accepted, distinct dreams below which a memory is dreamt of again."""
 RETELLINGS = 4
@@ -95,8 +97,8 @@ def _judge(
             known.add(_key(dream))
             fresh.append(dream)
     judged: list[Dream] = []
-    for start in range(0, len(fresh), 128):
-        part = verify(generator.engine, fresh[start : start + 128], texts, generator.settings)
+    for start in range(0, len(fresh), JUDGED):
+        part = verify(generator.engine, fresh[start : start + JUDGED], texts, generator.settings)
         for dream in part:
             show(dream)
         judged += part
