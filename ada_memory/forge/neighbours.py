@@ -55,28 +55,28 @@ def neighbours(rows: Sequence[Sample], core: Sequence[Sample], each: int, seed: 
     same strangers every night would be learned by heart. A prompt that turns out to be asked of some memory
     is left out.
     """
-    names_ = _Names(rows, core, f"neighbours/{seed}")
-    if not names_.enough or not each:
+    cast = _Cast(rows, core, f"neighbours/{seed}")
+    if not cast.enough or not each:
         return []
-    new, old = (_questions([r for r in rows if r.source == s], names_.called) for s in ("new", "due"))
-    pick = names_.shuffle.choice
+    new, old = (_questions([r for r in rows if r.source == s], cast.called) for s in ("new", "due"))
+    pick = cast.shuffle.choice
     asked = [pick(own) for own in new for _ in range(each)]
     asked += [pick(pick(old)) for _ in range(SHARED if old else 0)]
-    return _untaught([_swapped(prompt, theirs, names_.anybody) for prompt, theirs in asked], rows)
+    return _untaught([_swapped(prompt, theirs, cast.anybody) for prompt, theirs in asked], rows)
 
 
 def strangers(rows: Sequence[Sample], core: Sequence[Sample], seed: int) -> list[Chat]:
     """`SHARED` of the core's own questions, asked about nobody; every night has others."""
-    names_ = _Names(rows, core, f"strangers/{seed}")
+    cast = _Cast(rows, core, f"strangers/{seed}")
     plain = [row.messages[0].content for row in core if len(row.messages) == 2]
-    asked = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & names_.common]
-    if not names_.enough or not asked:
+    asked = [prompt for prompt in plain if "\n" not in prompt and set(_WORD.findall(prompt)) & cast.common]
+    if not cast.enough or not asked:
         return []
-    drawn = (names_.shuffle.choice(asked) for _ in range(SHARED))
-    return _untaught([_swapped(prompt, names_.common, names_.nobody) for prompt in drawn], rows)
+    drawn = (cast.shuffle.choice(asked) for _ in range(SHARED))
+    return _untaught([_swapped(prompt, cast.common, cast.nobody) for prompt in drawn], rows)
 
 
-class _Names:
+class _Cast:
     """The names that come in the place of one whom a question is about.
 
     A name of nobody goes on like one of the core's; half of them begin like one whom a memory speaks of, or
