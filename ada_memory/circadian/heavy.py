@@ -127,7 +127,9 @@ def dataset(night: NightBundle, emit: Emit) -> Ending:
     if not any(row.source == "new" for row in built.stop):
         lacking = "too few questions came of these memories: none could tell whether they are learned"
         return Halt(lacking, built.figures)
-    held = holding.held(night, built, core, dreamer(_base(night), night.base), parent, say)
+    held = holding.Held()
+    if settings.drift_weight:  # else nothing would be held, and the base need not be loaded
+        held = holding.held(night, built, core, dreamer(_base(night), night.base), parent, say)
     anchors = (*held.anchors(settings), *built.anchors)
     forge_dataset.write(replace(built, anchors=anchors), night.work("dataset"))
     write_lines(night.work("dataset") / "reviews.jsonl", rehearsal.rows(reviews))

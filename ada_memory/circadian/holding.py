@@ -60,10 +60,8 @@ def held(  # noqa: PLR0913  what is near to what, as whom it is answered, and wh
     parent: Speaker | None,
     say: Say,
 ) -> Held:
-    """What the model is held to tonight, but for what is kept out of training; nothing if drift is free."""
+    """What the model is held to tonight, but for what is kept out of training."""
     forge = night.settings.forge
-    if not forge.drift_weight:
-        return Held()
     never = withheld(forge) | {prompt_of(row) for row in built.stop}
 
     def allowed(chat: Chat) -> bool:
